@@ -1,0 +1,34 @@
+"""The tree of errors users see: every one says what was wrong and what is allowed."""
+
+from __future__ import annotations
+
+__all__ = ["CheckpointError", "ContextLengthExceeded", "DreamError", "EngineError", "InvalidRequest"]
+
+
+class DreamError(Exception):
+    """Root of every error this project raises on purpose."""
+
+
+class InvalidRequest(DreamError, ValueError):
+    """A request that cannot be run; names the `field`, its `value` and what is `allowed`."""
+
+    def __init__(self, field: str, value: object, allowed: str) -> None:
+        super().__init__(field, value, allowed)
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+
+    def __str__(self) -> str:
+        return f"{self.field}={self.value!r} is not valid: {self.allowed}"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The template is longer than the model's context."""
+
+
+class CheckpointError(DreamError):
+    """A checkpoint that cannot be loaded; names the file or tensor that is wrong."""
+
+
+class EngineError(DreamError):
+    """The engine cannot go on: its loop died or its numbers are not finite."""

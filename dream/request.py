@@ -1,0 +1,81 @@
+"""A request, its answer, and what happens in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dream.errors import InvalidRequest
+from dream.params import SamplingParams
+from dream.template import Template
+
+__all__ = ["Completion", "FinishReason", "Request", "Span", "StepEvent", "Usage"]
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One template to fill under one set of parameters; `id` is unique within an engine."""
+
+    id: str
+    template: Template
+    params: SamplingParams
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not self.id:
+            raise InvalidRequest("id", self.id, "a non-empty string")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEvent:
+    """What one step committed.
+
+    step: index in the request's own timetable (0-based; skipped steps keep their numbers).
+    positions: canvas positions, ascending. token_ids, confidences: one for each position.
+    """
+
+    request_id: str
+    step: int
+    positions: Sequence[int]
+    token_ids: Sequence[int]
+    confidences: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A filled hole: its tokens cut at the first EOS, and its place on the canvas."""
+
+    id: str
+    start: int
+    end: int
+    token_ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a request cost; the price is `token_forwards` (canvas rows x forward passes).
+
+    steps: length of the timetable. completion_tokens: hole tokens up to each first EOS.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    steps: int
+    forward_passes: int
+    token_forwards: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """The whole canvas, its spans, and the cost.
+
+    finish_reason: `stop` when every hole ended with an EOS, `length` when one was filled up.
+    """
+
+    id: str
+    token_ids: Sequence[int]
+    spans: Sequence[Span]
+    finish_reason: FinishReason
+    usage: Usage
