@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "ContextLengthExceeded", "DreamError", "EngineError", "InvalidRequest"]
+__all__ = [
+    "CheckpointError",
+    "ContextLengthExceeded",
+    "DreamError",
+    "EngineError",
+    "InvalidRequest",
+]
 
 
 class DreamError(Exception):

@@ -15,6 +15,8 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# The test models are so small that a second thread only costs.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def free_port() -> int:

@@ -1,0 +1,1 @@
+"""The engine: who runs next, one packed forward, and the loop around them."""

@@ -1,0 +1,162 @@
+"""One thread that owns an Engine; asyncio callers send it requests and get their events."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from dream.engine.engine import Engine
+from dream.engine.stats import EngineStats
+from dream.errors import DreamError, EngineError
+from dream.request import Completion, Request, StepEvent
+
+__all__ = ["AsyncEngine"]
+
+Item = StepEvent | Completion | Exception
+
+
+@dataclass(frozen=True, slots=True)
+class _Seat:
+    """A caller waiting for one request."""
+
+    request: Request
+    loop: asyncio.AbstractEventLoop
+    items: asyncio.Queue[Item] = field(default_factory=asyncio.Queue)
+
+    def emit(self, item: Item) -> None:
+        try:
+            self.loop.call_soon_threadsafe(self.items.put_nowait, item)
+        except RuntimeError:  # the caller's loop is closed: nobody waits for this any more
+            return
+
+
+class AsyncEngine:
+    """Continuous batching for asyncio: requests join and leave between two steps."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._wake = threading.Condition()
+        self._inbox: deque[_Seat] = deque()
+        self._cancelled: deque[str] = deque()
+        self._seats: dict[str, _Seat] = {}
+        self._backlog = 0
+        self._is_closed = False
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="dream-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, for its fixed properties; its thread alone may call it."""
+        return self._engine
+
+    @property
+    def stats(self) -> EngineStats:
+        """The engine's counters, as of its last step."""
+        return self._engine.stats
+
+    @property
+    def num_requests(self) -> int:
+        """Requests waiting or running."""
+        return len(self._seats) + len(self._inbox)
+
+    @property
+    def queued_token_forwards(self) -> int:
+        """Rows x forward passes still to run for everything waiting or running."""
+        waiting = sum(
+            seat.request.template.num_tokens * seat.request.template.num_masked
+            for seat in tuple(self._inbox)
+        )
+        return self._backlog + waiting
+
+    async def generate(self, request: Request) -> AsyncIterator[StepEvent | Completion]:
+        """Every step of a request, then its completion; closing the iterator aborts it.
+
+        Raises InvalidRequest where `Engine.add` would, EngineError when the engine has died.
+        """
+        seat = _Seat(request, asyncio.get_running_loop())
+        with self._wake:
+            self.check_health()
+            self._inbox.append(seat)
+            self._wake.notify()
+        is_over = False
+        try:
+            while not is_over:
+                item = await seat.items.get()
+                is_over = not isinstance(item, StepEvent)
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            if not is_over:
+                self._cancel(request.id)
+
+    def check_health(self) -> None:
+        """Raise EngineError when the engine can take no more requests."""
+        if self._error is not None:
+            raise EngineError(f"the engine has died: {self._error}") from self._error
+        if self._is_closed or not self._thread.is_alive():
+            raise EngineError("the engine is shut down")
+
+    def shutdown(self) -> None:
+        """End the thread; whoever still waits gets an EngineError."""
+        with self._wake:
+            self._is_closed = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _cancel(self, request_id: str) -> None:
+        with self._wake:
+            self._cancelled.append(request_id)
+            self._wake.notify()
+
+    def _run(self) -> None:
+        try:
+            while self._wait_for_work():
+                self._take_messages()
+                self._deliver(self._engine.step())
+        except Exception as error:  # the one place: it reaches every caller
+            self._error = error
+        self._fail_all(EngineError(f"the engine has stopped: {self._error or 'shut down'}"))
+
+    def _wait_for_work(self) -> bool:
+        with self._wake:
+            while not (self._is_closed or self._inbox or self._cancelled or self._engine.has_work):
+                self._backlog = 0
+                self._wake.wait()
+            return not self._is_closed
+
+    def _take_messages(self) -> None:
+        with self._wake:
+            arrivals, gone = list(self._inbox), list(self._cancelled)
+            self._inbox.clear()
+            self._cancelled.clear()
+        for seat in arrivals:
+            try:
+                self._engine.add(seat.request)
+                self._seats[seat.request.id] = seat
+            except DreamError as error:
+                seat.emit(error)
+        for request_id in gone:
+            self._engine.abort(request_id)
+            self._seats.pop(request_id, None)
+        self._backlog = self._engine.pending_token_forwards
+
+    def _deliver(self, events: list[StepEvent]) -> None:
+        for event in events:
+            self._seats[event.request_id].emit(event)
+        for completion in self._engine.collect():
+            self._seats.pop(completion.id).emit(completion)
+        self._backlog = self._engine.pending_token_forwards
+
+    def _fail_all(self, error: EngineError) -> None:
+        with self._wake:
+            self._is_closed = True
+            waiting = [*self._seats.values(), *self._inbox]
+            self._seats.clear()
+            self._inbox.clear()
+        for seat in waiting:
+            seat.emit(error)

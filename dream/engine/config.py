@@ -1,0 +1,49 @@
+"""How an engine runs: device, precision, limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from dream.errors import InvalidRequest
+
+__all__ = ["DTYPES", "EngineConfig"]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """Options of an engine; none of them changes the tokens of a float32 request but `parity`.
+
+    device: a torch device. dtype: of weights and activations; scores are always float32.
+    parity: the official loop to the letter: no id is suppressed, no early exit.
+    max_model_len: longest canvas; Dream 7B was trained on 2048 tokens in all.
+    max_rows_per_step: canvas rows of one forward (one longer canvas still runs alone).
+    max_logit_rows: rows whose logits exist at one time.
+    """
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    parity: bool = False
+    max_model_len: int = 2048
+    max_rows_per_step: int = 4096
+    max_logit_rows: int = 128
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise InvalidRequest("dtype", self.dtype, "one of " + ", ".join(DTYPES))
+        for name in ("max_model_len", "max_rows_per_step", "max_logit_rows"):
+            if getattr(self, name) < 1:
+                raise InvalidRequest(name, getattr(self, name), "an integer >= 1")
+        try:
+            torch.device(self.device)
+        except RuntimeError as error:
+            raise InvalidRequest("device", self.device, "a torch device") from error
+
+    @property
+    def attention(self) -> str:
+        """The attention backend: the variable-length kernel needs CUDA and 16 bits."""
+        is_cuda = torch.device(self.device).type == "cuda"
+        return "varlen" if is_cuda and self.dtype != "float32" else "sdpa"

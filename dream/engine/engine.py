@@ -1,0 +1,178 @@
+"""The loop: schedule, collate, forward, commit, settle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dream.canvas import Canvas
+from dream.engine.batch import Batch, collate
+from dream.engine.config import DTYPES, EngineConfig
+from dream.engine.runner import HostCommit, ModelRunner
+from dream.engine.scheduler import Scheduler
+from dream.engine.stats import EngineStats
+from dream.errors import ContextLengthExceeded, EngineError, InvalidRequest
+from dream.model.loader import load_model, resolve
+from dream.model.modeling import DreamModel
+from dream.model.tokenizer import Tokenizer
+from dream.remasking import STRATEGIES
+from dream.request import Completion, Request, StepEvent
+from dream.template import Fixed
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """Fills templates: many requests of any length, step and algorithm share each forward.
+
+    One thread owns an engine. A request's tokens do not depend on the others.
+    """
+
+    def __init__(
+        self, model: DreamModel, tokenizer: Tokenizer | None, config: EngineConfig
+    ) -> None:
+        shape = model.config
+        self.config = config
+        self.tokenizer = tokenizer
+        self.stats = EngineStats()
+        self.vocab_size: int = shape.vocab_size
+        self.mask_token_id: int = shape.mask_token_id
+        self.eos_token_ids: frozenset[int] = shape.eos_token_ids
+        self.max_model_len = min(config.max_model_len, shape.max_position_embeddings)
+        suppressed = torch.tensor(self._suppressed_ids(), dtype=torch.int64)
+        self._runner = ModelRunner(model, suppressed, config.max_logit_rows)
+        self._scheduler = Scheduler(config.max_rows_per_step)
+        self._finished: dict[str, Completion] = {}
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, config: EngineConfig | None = None) -> Engine:
+        """An engine over "embedded", a checkpoint folder, or a Hugging Face Hub id."""
+        config = config or EngineConfig()
+        folder = resolve(model)
+        network = load_model(
+            folder, dtype=DTYPES[config.dtype], device=config.device, backend=config.attention
+        )
+        return cls(network, Tokenizer.from_folder(folder), config)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a request is unfinished."""
+        return len(self._scheduler) > 0
+
+    @property
+    def num_requests(self) -> int:
+        """Requests waiting or running."""
+        return len(self._scheduler)
+
+    @property
+    def pending_token_forwards(self) -> int:
+        """Rows x forward passes still to run for everything waiting or running."""
+        return sum(canvas.pending_token_forwards for canvas in self._scheduler)
+
+    def add(self, request: Request) -> None:
+        """Queue a request; InvalidRequest says what is wrong with one that cannot run."""
+        self._check(request)
+        canvas = Canvas(
+            request,
+            STRATEGIES[request.params.alg].plan,
+            mask_id=self.mask_token_id,
+            eos_ids=self.eos_token_ids,
+            can_exit_early=not self.config.parity,
+        )
+        if canvas.is_finished:
+            self._finish(canvas)
+        else:
+            self._scheduler.add(canvas)
+
+    def abort(self, request_id: str) -> None:
+        """Drop a request: it takes no part in the next step and gives no completion."""
+        self._finished.pop(request_id, None)
+        if self._scheduler.remove(request_id):
+            self.stats.requests_aborted += 1
+
+    def step(self) -> list[StepEvent]:
+        """Run one packed forward for as many requests as fit, and commit their next tokens."""
+        canvases = self._scheduler.schedule()
+        if not canvases:
+            return []
+        batch = collate(canvases, self.vocab_size, self.config.device)
+        hidden_NE = self._runner.forward(batch)
+        commit = self._runner.commit(hidden_NE, batch)
+        return self._settle(batch, self._runner.to_host(commit))
+
+    def collect(self) -> list[Completion]:
+        """Completions since the last call, in the order they finished."""
+        finished = list(self._finished.values())
+        self._finished.clear()
+        return finished
+
+    def generate(self, requests: Iterable[Request]) -> list[Completion]:
+        """Run requests to their end; completions in the order of the requests."""
+        ids: list[str] = []
+        try:
+            for request in requests:
+                self.add(request)
+                ids.append(request.id)
+            while any(request_id in self._scheduler for request_id in ids):
+                self.step()
+            return [self._finished[request_id] for request_id in ids]
+        finally:
+            for request_id in ids:
+                self.abort(request_id)
+
+    def _settle(self, batch: Batch, commit: HostCommit) -> list[StepEvent]:
+        """Write each canvas's tokens, retire the finished, and say what happened."""
+        if not np.isfinite(commit.probs_C).all():
+            raise EngineError("the model's probabilities are not finite: check the weights")
+        self._count(batch)
+        events: list[StepEvent] = []
+        end = 0
+        for canvas, count in zip(batch.canvases, batch.counts, strict=True):
+            start, end = end, end + count
+            positions = batch.positions_N[commit.rows_C[start:end]]
+            order = positions.argsort()
+            events.append(
+                canvas.commit(
+                    positions[order],
+                    commit.token_ids_C[start:end][order],
+                    commit.probs_C[start:end][order],
+                )
+            )
+            if canvas.is_finished:
+                self._scheduler.remove(canvas.request.id)
+                self._finish(canvas)
+        return events
+
+    def _finish(self, canvas: Canvas) -> None:
+        self._finished[canvas.request.id] = canvas.completion()
+        self.stats.requests_finished += 1
+
+    def _count(self, batch: Batch) -> None:
+        self.stats.steps += 1
+        self.stats.forward_passes += len(batch.canvases)
+        self.stats.token_forwards += len(batch.token_ids_T)
+        self.stats.logit_rows += len(batch.positions_N)
+        self.stats.committed_tokens += sum(batch.counts)
+
+    def _check(self, request: Request) -> None:
+        if request.id in self._scheduler or request.id in self._finished:
+            raise InvalidRequest("id", request.id, "not the id of a request that is under way")
+        length = request.template.num_tokens
+        if length > self.max_model_len:
+            allowed = f"at most {self.max_model_len} tokens, given and to fill together"
+            raise ContextLengthExceeded("template", f"{length} tokens", allowed)
+        for segment in request.template.segments:
+            if isinstance(segment, Fixed) and segment.token_ids:
+                highest = max(segment.token_ids)
+                if highest >= self.vocab_size:
+                    raise InvalidRequest("token_ids", highest, f"ids below {self.vocab_size}")
+
+    def _suppressed_ids(self) -> list[int]:
+        """The mask id and the ids that have no token; none in parity mode."""
+        if self.config.parity:
+            return []
+        known = self.vocab_size if self.tokenizer is None else len(self.tokenizer)
+        return sorted({self.mask_token_id, *range(known, self.vocab_size)})

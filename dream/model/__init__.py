@@ -1,0 +1,1 @@
+"""The Dream network: configuration, packed forward, checkpoint loading, tokenizer."""

@@ -1,0 +1,116 @@
+"""Dream's configuration, registered with transformers under model_type "Dream"."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from transformers import AutoConfig, PreTrainedConfig
+
+from dream.errors import CheckpointError
+
+__all__ = ["DreamConfig", "read_config"]
+
+REQUIRED = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "rope_theta",
+    "mask_token_id",
+    "eos_token_id",
+)
+SERVED = {
+    "hidden_act": ("silu",),
+    "rope_scaling": (None,),
+    "use_sliding_window": (None, False),
+    "use_mrope": (None, False),
+    "tie_word_embeddings": (None, False),
+}
+"""Settings whose other values would change the forward; None means absent."""
+
+
+class DreamConfig(PreTrainedConfig):
+    """The published `config.json` of Dream; every size is required, no class default is used."""
+
+    model_type = "Dream"
+    has_no_defaults_at_init = True
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+    rms_norm_eps: float
+    rope_theta: float
+    mask_token_id: int
+    eos_token_id: int | list[int]
+    bos_token_id: int | None = None
+    pad_token_id: int | None = None
+    hidden_act: str = "silu"
+    initializer_range: float = 0.02
+    attention_dropout: float = 0.0
+
+    def __post_init__(self, **kwargs: object) -> None:
+        # transformers 5 treats this key as deprecated; read_config has refused other values.
+        kwargs.pop("rope_scaling", None)
+        super().__post_init__(**kwargs)
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def eos_token_ids(self) -> frozenset[int]:
+        """The end-of-text ids; the config may hold one or a list."""
+        eos = self.eos_token_id
+        return frozenset(eos if isinstance(eos, list) else [eos])
+
+
+def read_config(folder: Path) -> DreamConfig:
+    """The configuration in `folder`, or a CheckpointError that names the file and the key."""
+    path = folder / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; a checkpoint folder has one") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON: {error}") from error
+    _check(path, values)
+    return DreamConfig(**{key: value for key, value in values.items() if key != "model_type"})
+
+
+def _check(path: Path, values: object) -> None:
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: holds {type(values).__name__}, not an object")
+    if values.get("model_type") != "Dream":
+        found = values.get("model_type")
+        raise CheckpointError(f"{path}: model_type is {found!r}; only 'Dream' is loaded")
+    for key in REQUIRED:
+        if values.get(key) is None:
+            raise CheckpointError(f"{path}: {key} is missing; it has no default")
+    for key, allowed in SERVED.items():
+        if values.get(key, allowed[0]) not in allowed:
+            raise CheckpointError(
+                f"{path}: {key}={values[key]!r} is not served, only {allowed[-1]!r}"
+            )
+    heads, kv_heads = values["num_attention_heads"], values["num_key_value_heads"]
+    if values["hidden_size"] % heads or heads % kv_heads:
+        raise CheckpointError(
+            f"{path}: hidden_size {values['hidden_size']}, num_attention_heads {heads} and "
+            f"num_key_value_heads {kv_heads} do not divide"
+        )
+    if not 0 <= values["mask_token_id"] < values["vocab_size"]:
+        raise CheckpointError(
+            f"{path}: mask_token_id {values['mask_token_id']} is outside the vocabulary"
+        )
+
+
+AutoConfig.register("Dream", DreamConfig)

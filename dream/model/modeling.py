@@ -1,0 +1,159 @@
+"""Dream's network on packed rows: a Qwen2 block without causality (`modeling_dream.py`).
+
+Letters: T packed rows, N selected rows, E hidden width, H query heads, K key-value heads,
+D width of a head, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel
+
+from dream.model.attention import BACKENDS, PackedLayout
+from dream.model.config import DreamConfig
+
+__all__ = ["DreamModel"]
+
+MIN_GEMM_ROWS = 32
+"""CPU matrix kernels for fewer rows sum in another order, so a row alone would differ by a bit."""
+
+
+class RowwiseLinear(nn.Linear):
+    """A linear layer whose row results do not depend on how many rows share the call."""
+
+    def forward(self, x_NE: Tensor) -> Tensor:
+        missing = MIN_GEMM_ROWS - x_NE.shape[0]
+        if missing <= 0 or x_NE.device.type != "cpu":
+            return super().forward(x_NE)
+        return super().forward(F.pad(x_NE, (0, 0, 0, missing)))[:-missing]
+
+
+class RMSNorm(nn.Module):
+    """x * rsqrt(mean(x^2) + eps) in float32, cast back, then times weight (modeling_dream:74)."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x_TE: Tensor) -> Tensor:
+        x = x_TE.float()
+        x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * x.to(x_TE.dtype)
+
+
+class Attention(nn.Module):
+    """Bidirectional grouped-query attention with rotary positions."""
+
+    def __init__(self, config: DreamConfig) -> None:
+        super().__init__()
+        width, self.head_dim = config.hidden_size, config.head_dim
+        kv_width = config.num_key_value_heads * self.head_dim
+        self.q_proj = RowwiseLinear(width, width, bias=True)
+        self.k_proj = RowwiseLinear(width, kv_width, bias=True)
+        self.v_proj = RowwiseLinear(width, kv_width, bias=True)
+        self.o_proj = RowwiseLinear(width, width, bias=False)
+
+    def forward(self, x_TE: Tensor, rotary: Rotary, layout: PackedLayout, backend: str) -> Tensor:
+        heads = (-1, self.head_dim)
+        q_THD = rotary.apply(self.q_proj(x_TE).unflatten(-1, heads))
+        k_TKD = rotary.apply(self.k_proj(x_TE).unflatten(-1, heads))
+        v_TKD = self.v_proj(x_TE).unflatten(-1, heads)
+        attended_TE = BACKENDS[backend](q_THD, k_TKD, v_TKD, layout).flatten(1)
+        out_TE: Tensor = self.o_proj(attended_TE)
+        return out_TE
+
+
+class MLP(nn.Module):
+    """SwiGLU."""
+
+    def __init__(self, config: DreamConfig) -> None:
+        super().__init__()
+        width, inner = config.hidden_size, config.intermediate_size
+        self.gate_proj = RowwiseLinear(width, inner, bias=False)
+        self.up_proj = RowwiseLinear(width, inner, bias=False)
+        self.down_proj = RowwiseLinear(inner, width, bias=False)
+
+    def forward(self, x_TE: Tensor) -> Tensor:
+        out_TE: Tensor = self.down_proj(F.silu(self.gate_proj(x_TE)) * self.up_proj(x_TE))
+        return out_TE
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP, each with a residual."""
+
+    def __init__(self, config: DreamConfig) -> None:
+        super().__init__()
+        self.self_attn = Attention(config)
+        self.mlp = MLP(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, x_TE: Tensor, rotary: Rotary, layout: PackedLayout, backend: str) -> Tensor:
+        x_TE = x_TE + self.self_attn(self.input_layernorm(x_TE), rotary, layout, backend)
+        out_TE: Tensor = x_TE + self.mlp(self.post_attention_layernorm(x_TE))
+        return out_TE
+
+
+class Rotary:
+    """cos and sin of the packed positions: angles in float32, cast before use (half-split)."""
+
+    def __init__(self, config: DreamConfig, positions_T: Tensor, dtype: torch.dtype) -> None:
+        half = torch.arange(0, config.head_dim, 2, device=positions_T.device).float()
+        inv_freq = 1.0 / config.rope_theta ** (half / config.head_dim)
+        angles = positions_T.float()[:, None] * inv_freq
+        angles_T1D = torch.cat((angles, angles), -1)[:, None, :]
+        self.cos_T1D = angles_T1D.cos().to(dtype)
+        self.sin_T1D = angles_T1D.sin().to(dtype)
+
+    def apply(self, x_THD: Tensor) -> Tensor:
+        """Rotate each head of each row by its position."""
+        first, second = x_THD.chunk(2, -1)
+        return x_THD * self.cos_T1D + torch.cat((-second, first), -1) * self.sin_T1D
+
+
+class Backbone(nn.Module):
+    """Embedding, blocks and final norm; named `model` in the checkpoint."""
+
+    def __init__(self, config: DreamConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class DreamModel(PreTrainedModel):
+    """The published parameter names over a packed forward; it contains `lm_head`.
+
+    `forward` gives hidden states before the final norm; `logits` turns chosen rows of them
+    into logits. Row i predicts token i + 1 (Dream's shift): whoever reads logits applies it.
+    """
+
+    config_class = DreamConfig
+    base_model_prefix = "model"
+    config: DreamConfig
+
+    def __init__(self, config: DreamConfig, backend: str = "sdpa") -> None:
+        super().__init__(config)
+        self.model = Backbone(config)
+        self.lm_head = RowwiseLinear(config.hidden_size, config.vocab_size, bias=False)
+        self.backend = backend
+        self.post_init()
+
+    def forward(self, input_ids: Tensor, layout: PackedLayout) -> Tensor:
+        """Hidden states [T, E] before the final norm, for token ids [T] packed by `layout`."""
+        x_TE: Tensor = self.model.embed_tokens(input_ids)
+        rotary = Rotary(self.config, layout.positions_T, x_TE.dtype)
+        for block in self.model.layers:
+            x_TE = block(x_TE, rotary, layout, self.backend)
+        return x_TE
+
+    def logits(self, hidden_NE: Tensor) -> Tensor:
+        """Logits [N, V] in the model's dtype, for rows of `forward`'s result."""
+        logits_NV: Tensor = self.lm_head(self.model.norm(hidden_NE))
+        return logits_NV
+
+
+AutoModel.register(DreamConfig, DreamModel)

@@ -1,0 +1,110 @@
+"""Text to ids and back, through transformers' Qwen2 tokenizer; given text is never markup."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from transformers import Qwen2Tokenizer
+
+from dream.errors import CheckpointError, InvalidRequest
+
+__all__ = ["ROLES", "Tokenizer", "write_byte_tokenizer"]
+
+ROLES = ("system", "user", "assistant")
+DEFAULT_SYSTEM = "You are a helpful assistant."
+"""System turn of the published chat template (Qwen2.5's) when a chat brings none."""
+
+
+class Tokenizer:
+    """A checkpoint's tokenizer.
+
+    Text is encoded with special tokens off: `<|mask|>` in a prompt is seven plain characters
+    and never opens a hole or a turn. Encoding normalises to NFC, as Qwen2's tokenizer does.
+    """
+
+    def __init__(self, backend: Qwen2Tokenizer) -> None:
+        self._backend = backend
+        self.bos_token_id: int | None = backend.bos_token_id
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Tokenizer | None:
+        """The tokenizer of a checkpoint folder; None where it has no tokenizer files."""
+        if not (folder / "vocab.json").is_file() and not (folder / "tokenizer.json").is_file():
+            return None
+        try:
+            backend = Qwen2Tokenizer.from_pretrained(folder, split_special_tokens=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{folder}: tokenizer files are not readable: {error}") from error
+        return cls(backend)
+
+    def __len__(self) -> int:
+        """Number of ids that have a token: the highest one plus 1."""
+        highest: int = max(self._backend.get_vocab().values())
+        return highest + 1
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of plain text."""
+        return list(self._backend.encode(text, add_special_tokens=False))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of the ids, special tokens left out; broken UTF-8 becomes U+FFFD."""
+        return str(self._backend.decode(list(token_ids), skip_special_tokens=True))
+
+    def token_id(self, token: str) -> int:
+        """Id of a special token by its name."""
+        return int(self._backend.convert_tokens_to_ids(token))
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Ids of a chat up to where the assistant's answer begins (Qwen2.5's template)."""
+        turns = [(message["role"], message["content"]) for message in messages]
+        for index, (role, _) in enumerate(turns):
+            if role not in ROLES:
+                raise InvalidRequest(f"messages[{index}].role", role, "one of " + ", ".join(ROLES))
+        if not turns or turns[0][0] != "system":
+            turns.insert(0, ("system", DEFAULT_SYSTEM))
+        start, end = self.token_id("<|im_start|>"), self.token_id("<|im_end|>")
+        newline = self.encode("\n")
+        ids: list[int] = []
+        for role, content in turns:
+            ids += [start, *self.encode(f"{role}\n{content}"), end, *newline]
+        return [*ids, start, *self.encode("assistant\n")]
+
+
+def write_byte_tokenizer(folder: Path) -> dict[str, int]:
+    """Write a byte-level tokenizer in the official layout; returns the ids of its special tokens.
+
+    256 byte tokens, no merges, and Dream's special tokens after them.
+    """
+    vocab = {symbol: index for index, symbol in enumerate(_byte_symbols())}
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|beginoftext|>", "<|mask|>"]
+    ids = {token: len(vocab) + index for index, token in enumerate(special)}
+    added = {
+        str(index): {"content": token, "special": True, "normalized": False}
+        | {"lstrip": False, "rstrip": False, "single_word": False}
+        for token, index in ids.items()
+    }
+    config = {
+        "added_tokens_decoder": added,
+        "bos_token": "<|beginoftext|>",
+        "eos_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>",
+        "mask_token": "<|mask|>",
+        "clean_up_tokenization_spaces": False,
+        "tokenizer_class": "DreamTokenizer",
+    }
+    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    return ids
+
+
+def _byte_symbols() -> list[str]:
+    """The printable stand-ins of GPT-2's byte-level BPE, in byte order."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    symbols = {byte: chr(byte) for byte in printable}
+    for index, byte in enumerate(byte for byte in range(256) if byte not in symbols):
+        symbols[byte] = chr(256 + index)
+    return [symbols[byte] for byte in range(256)]

@@ -1,0 +1,55 @@
+"""maskgit_plus, topk_margin, entropy: one rule, three scores (`sample_tokens`).
+
+Letters: N rows, K candidates of a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dream.params import SamplingParams
+from dream.sampling import Score, row_sum
+from dream.timetable import Visit, commit_counts
+
+__all__ = ["SCORES", "Confidence", "probability"]
+
+
+def probability(probs_NK: Tensor, index_N: Tensor) -> Tensor:
+    """p(token)."""
+    return probs_NK.gather(1, index_N[:, None])[:, 0]
+
+
+def margin(probs_NK: Tensor, index_N: Tensor) -> Tensor:
+    """p1 - p2, the two largest probabilities."""
+    top_N2 = probs_NK.topk(2, -1).values
+    return top_N2[:, 0] - top_N2[:, 1]
+
+
+def negative_entropy(probs_NK: Tensor, index_N: Tensor) -> Tensor:
+    """sum p log(p + 1e-10)."""
+    return row_sum((probs_NK + 1e-10).log_().mul_(probs_NK))
+
+
+SCORES: dict[str, Score] = {
+    "maskgit_plus": probability,
+    "topk_margin": margin,
+    "entropy": negative_entropy,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """Each step commits the timetable's count of the surest positions."""
+
+    score: Score
+
+    def plan(
+        self, masked: NDArray[np.int64], params: SamplingParams, steps: int, first: int
+    ) -> list[Visit]:
+        """The counts do not depend on the model, so all of them are known beforehand."""
+        counts = commit_counts(len(masked), steps, params.eps, first)
+        return [Visit(step, count) for step, count in counts]

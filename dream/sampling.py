@@ -1,0 +1,125 @@
+"""From logits to a token and its score: temperature, top-p, top-k, keyed draws.
+
+Everything is float32 (draws float64) whatever the model's dtype. Order of operations as in
+`sample_tokens` of the published `generation_utils.py`: temperature, top_p, top_k, softmax.
+A row's result has the same bits whatever rows share the call (on a CPU).
+Letters: N rows, V vocabulary, K candidates looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Drawn", "RowParams", "Score", "row_sum", "sample"]
+
+PREFIX = 128
+"""Candidates looked at before a whole row is sorted."""
+
+Score = Callable[[Tensor, Tensor], Tensor]
+"""(probs_NK, index_N of the drawn candidate) -> scores_N, higher is surer."""
+
+
+class RowParams(NamedTuple):
+    """Parameters of N rows that share a form of sampling; None switches a stage off for all.
+
+    temperature_N > 0; uniform_N in (0, 1) draws a token, None takes the most probable;
+    top_p_N (1 is off) and top_k_N (V is off) come together.
+    """
+
+    temperature_N: Tensor | None = None
+    uniform_N: Tensor | None = None
+    top_p_N: Tensor | None = None
+    top_k_N: Tensor | None = None
+
+    def take(self, rows: Tensor | slice) -> RowParams:
+        """The parameters of some rows."""
+        return RowParams(*(None if x is None else x[rows] for x in self))
+
+
+class Drawn(NamedTuple):
+    """One token for each row, its probability in the row's distribution, and its score."""
+
+    token_ids_N: Tensor
+    probs_N: Tensor
+    scores_N: Tensor
+
+
+def sample(logits_NV: Tensor, params: RowParams, score: Score) -> Drawn:
+    """Draw a token a row from its tempered and filtered distribution, and score it.
+
+    Filters look at the PREFIX largest logits; rows they leave undecided are sorted whole.
+    """
+    if params.temperature_N is not None:
+        logits_NV = logits_NV / params.temperature_N[:, None]
+    if params.top_p_N is None or params.top_k_N is None:
+        return _draw(torch.softmax(logits_NV, -1), None, params.uniform_N, score)
+    drawn, is_open_N = _sample_filtered(logits_NV, params, score, PREFIX)
+    if bool(is_open_N.any()):
+        rows = is_open_N.nonzero()[:, 0]
+        whole, _ = _sample_filtered(logits_NV[rows], params.take(rows), score, logits_NV.shape[1])
+        drawn = Drawn(*(a.index_copy(0, rows, b) for a, b in zip(drawn, whole, strict=True)))
+    return drawn
+
+
+def row_sum(x_NV: Tensor) -> Tensor:
+    """Sum of each row; torch would split the sum of a single row over its threads."""
+    return x_NV.sum(-1) if len(x_NV) > 1 else x_NV.expand(2, -1).sum(-1)[:1]
+
+
+def _draw(probs_NK: Tensor, ids_NK: Tensor | None, uniform_N: Tensor | None, score: Score) -> Drawn:
+    """One candidate a row; equal probabilities go to the first, which is the lowest id."""
+    index_N = probs_NK.argmax(-1) if uniform_N is None else _inverse_cdf(probs_NK, uniform_N)
+    token_ids_N = index_N if ids_NK is None else ids_NK.gather(1, index_N[:, None])[:, 0]
+    drawn_N = probs_NK.gather(1, index_N[:, None])[:, 0]
+    return Drawn(token_ids_N, drawn_N, score(probs_NK, index_N))
+
+
+def _inverse_cdf(probs_NK: Tensor, uniform_N: Tensor) -> Tensor:
+    cdf_NK = probs_NK.double().cumsum(-1)
+    total_N1 = cdf_NK[:, -1:]
+    below_total = torch.nextafter(total_N1, torch.zeros_like(total_N1))
+    target_N1 = torch.minimum(uniform_N[:, None] * total_N1, below_total)
+    return torch.searchsorted(cdf_NK, target_N1, right=True)[:, 0]
+
+
+def _sample_filtered(
+    logits_NV: Tensor, params: RowParams, score: Score, width: int
+) -> tuple[Drawn, Tensor]:
+    """Sample among the `width` largest logits; also which rows that width leaves undecided."""
+    assert params.top_p_N is not None
+    assert params.top_k_N is not None
+    values, ids = _largest(logits_NV, width)
+    probs = (values - _log_mass(logits_NV)[:, None]).exp()
+    # Source order: drop a token when the mass before it exceeds top_p; then all below the k-th.
+    mass_before = probs.cumsum(-1) - probs
+    is_kept = (params.top_p_N >= 1)[:, None] | (mass_before <= params.top_p_N[:, None])
+    is_kept[:, 0] = True
+    kth = params.top_k_N.clamp(max=values.shape[1]) - 1
+    is_kept &= values >= values.gather(1, kth[:, None])
+    drawn = _draw(
+        torch.softmax(values.masked_fill(~is_kept, -torch.inf), -1), ids, params.uniform_N, score
+    )
+    if values.shape[1] == logits_NV.shape[1]:
+        return drawn, torch.zeros_like(kth, dtype=torch.bool)
+    # Decided: the last candidate is dropped, and it does not tie with the last one kept.
+    last_kept = values.gather(1, is_kept.sum(-1, keepdim=True) - 1)[:, 0]
+    return drawn, last_kept <= values[:, -1]
+
+
+def _largest(logits_NV: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """The `width` largest logits of each row and their ids: highest first, then lowest id."""
+    if width >= logits_NV.shape[1]:
+        values, ids = logits_NV.sort(dim=-1, descending=True, stable=True)
+        return values, ids
+    ids = logits_NV.topk(width, -1, sorted=False).indices.sort(-1).values
+    values, order = logits_NV.gather(1, ids).sort(dim=-1, descending=True, stable=True)
+    return values, ids.gather(1, order)
+
+
+def _log_mass(logits_NV: Tensor) -> Tensor:
+    highest_N = logits_NV.amax(-1)
+    return highest_N + row_sum((logits_NV - highest_N[:, None]).exp_()).log()

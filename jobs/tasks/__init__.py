@@ -1,0 +1,1 @@
+"""Tasks with a generator, a text form and an exact scorer."""
