@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["Drawn", "RowParams", "Score", "row_sum", "sample"]
@@ -95,9 +96,8 @@ def _sample_filtered(
     values, ids = _largest(logits_NV, width)
     probs = (values - _log_mass(logits_NV)[:, None]).exp()
     # Source order: drop a token when the mass before it exceeds top_p; then all below the k-th.
-    mass_before = probs.cumsum(-1) - probs
+    mass_before = F.pad(probs.cumsum(-1)[:, :-1], (1, 0))
     is_kept = (params.top_p_N >= 1)[:, None] | (mass_before <= params.top_p_N[:, None])
-    is_kept[:, 0] = True
     kth = params.top_k_N.clamp(max=values.shape[1]) - 1
     is_kept &= values >= values.gather(1, kth[:, None])
     drawn = _draw(

@@ -117,7 +117,9 @@ class AsyncEngine:
         try:
             while self._wait_for_work():
                 self._take_messages()
-                self._deliver(self._engine.step())
+                events = self._engine.step()
+                self._backlog = self._engine.pending_token_forwards
+                self._deliver(events)
         except Exception as error:  # the one place: it reaches every caller
             self._error = error
         self._fail_all(EngineError(f"the engine has stopped: {self._error or 'shut down'}"))
@@ -150,7 +152,6 @@ class AsyncEngine:
             self._seats[event.request_id].emit(event)
         for completion in self._engine.collect():
             self._seats.pop(completion.id).emit(completion)
-        self._backlog = self._engine.pending_token_forwards
 
     def _fail_all(self, error: EngineError) -> None:
         with self._wake:

@@ -11,7 +11,7 @@ from dream.errors import CheckpointError
 
 __all__ = ["DreamConfig", "read_config"]
 
-REQUIRED = (
+INTEGERS = (
     "vocab_size",
     "hidden_size",
     "num_hidden_layers",
@@ -19,11 +19,9 @@ REQUIRED = (
     "num_key_value_heads",
     "intermediate_size",
     "max_position_embeddings",
-    "rms_norm_eps",
-    "rope_theta",
     "mask_token_id",
-    "eos_token_id",
 )
+REQUIRED = (*INTEGERS, "rms_norm_eps", "rope_theta", "eos_token_id")
 SERVED = {
     "hidden_act": ("silu",),
     "rope_scaling": (None,),
@@ -101,13 +99,21 @@ def _check(path: Path, values: object) -> None:
             raise CheckpointError(
                 f"{path}: {key}={values[key]!r} is not served, only {allowed[-1]!r}"
             )
-    heads, kv_heads = values["num_attention_heads"], values["num_key_value_heads"]
-    if values["hidden_size"] % heads or heads % kv_heads:
+    _check_sizes(path, values)
+
+
+def _check_sizes(path: Path, values: dict[str, int]) -> None:
+    for key in INTEGERS:
+        if type(values[key]) is not int or values[key] < 0:
+            raise CheckpointError(f"{path}: {key}={values[key]!r} is not a count or an id")
+    width, heads = values["hidden_size"], values["num_attention_heads"]
+    kv_heads = values["num_key_value_heads"]
+    if not heads or not kv_heads or width % heads or heads % kv_heads:
         raise CheckpointError(
-            f"{path}: hidden_size {values['hidden_size']}, num_attention_heads {heads} and "
+            f"{path}: hidden_size {width}, num_attention_heads {heads} and "
             f"num_key_value_heads {kv_heads} do not divide"
         )
-    if not 0 <= values["mask_token_id"] < values["vocab_size"]:
+    if values["mask_token_id"] >= values["vocab_size"]:
         raise CheckpointError(
             f"{path}: mask_token_id {values['mask_token_id']} is outside the vocabulary"
         )

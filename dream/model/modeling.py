@@ -30,6 +30,13 @@ class RowwiseLinear(nn.Linear):
         return super().forward(F.pad(x_NE, (0, 0, 0, missing)))[:-missing]
 
 
+def silu(x: Tensor) -> Tensor:
+    """x * sigmoid(x); the CPU's fused kernel rounds an element by its place in the tensor."""
+    if x.device.type != "cpu" or x.dtype != torch.float32:
+        return F.silu(x)
+    return x / (1 + (-x).exp())
+
+
 class RMSNorm(nn.Module):
     """x * rsqrt(mean(x^2) + eps) in float32, cast back, then times weight (modeling_dream:74)."""
 
@@ -77,7 +84,7 @@ class MLP(nn.Module):
         self.down_proj = RowwiseLinear(inner, width, bias=False)
 
     def forward(self, x_TE: Tensor) -> Tensor:
-        out_TE: Tensor = self.down_proj(F.silu(self.gate_proj(x_TE)) * self.up_proj(x_TE))
+        out_TE: Tensor = self.down_proj(silu(self.gate_proj(x_TE)) * self.up_proj(x_TE))
         return out_TE
 
 

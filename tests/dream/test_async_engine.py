@@ -1,0 +1,124 @@
+"""AsyncEngine: continuous batching, cancelling, and a death that reaches every caller."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from dream import AsyncEngine, Completion, InvalidRequest
+from dream.errors import EngineError
+from tests.models import VOCAB, golden_engine, request
+
+
+async def collect(engine: AsyncEngine, wanted) -> tuple[list, Completion]:
+    *events, done = [item async for item in engine.generate(wanted)]
+    return events, done
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+def engine():
+    engine = AsyncEngine(golden_engine())
+    yield engine
+    engine.shutdown()
+
+
+def test_many_requests_share_forwards_and_equal_the_plain_engine(engine):
+    wanted = [request(f"r{n}", [[n + 1] * 3, n + 4], steps=n + 4) for n in range(12)]
+    expected = golden_engine().generate(wanted)
+
+    async def run():
+        return await asyncio.gather(*(collect(engine, one) for one in wanted))
+
+    results = asyncio.run(run())
+
+    assert [done for _, done in results] == expected
+    for events, done in results:
+        assert len(events) == done.usage.forward_passes
+    assert engine.stats.steps < sum(done.usage.forward_passes for done in expected)
+
+
+def test_closing_the_stream_frees_the_canvas(engine):
+    async def run():
+        stream = engine.generate(request("long", [[1], 500], steps=500))
+        await anext(stream)
+        await stream.aclose()
+        await until(lambda: engine.num_requests == 0)
+
+    asyncio.run(run())
+
+    assert engine.stats.requests_aborted == 1
+    assert engine.queued_token_forwards == 0
+
+
+def test_cancelling_the_waiting_task_frees_the_canvas(engine):
+    async def run():
+        task = asyncio.create_task(collect(engine, request("long", [[1], 500], steps=500)))
+        await until(lambda: engine.stats.steps > 2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: engine.num_requests == 0)
+
+    asyncio.run(run())
+
+
+def test_a_bad_request_is_refused_and_the_others_go_on(engine):
+    async def run():
+        good = asyncio.create_task(collect(engine, request("good", [[1], 8])))
+        with pytest.raises(InvalidRequest, match="token_ids"):
+            await collect(engine, request("bad", [[VOCAB], 8]))
+        return await good
+
+    _, done = asyncio.run(run())
+
+    assert done.id == "good"
+
+
+def test_the_backlog_counts_token_forwards_and_drains(engine):
+    async def run():
+        stream = engine.generate(request("a", [[1] * 10, 20], steps=20))
+        await anext(stream)
+        backlog = engine.queued_token_forwards
+        async for _ in stream:
+            pass
+        return backlog
+
+    backlog = asyncio.run(run())
+
+    assert 0 < backlog <= 30 * 18
+    assert engine.queued_token_forwards == 0
+
+
+def test_when_the_engine_dies_every_caller_hears_of_it():
+    class Broken(type(golden_engine())):
+        def step(self):
+            raise RuntimeError("device lost")
+
+    plain = golden_engine()
+    plain.__class__ = Broken
+    engine = AsyncEngine(plain)
+
+    async def run():
+        tasks = [collect(engine, request(f"r{n}", [[1], 4])) for n in range(3)]
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    errors = asyncio.run(run())
+
+    assert all(isinstance(error, EngineError) for error in errors)
+    assert any("device lost" in str(error) for error in errors)
+    with pytest.raises(EngineError, match="device lost"):
+        engine.check_health()
+
+
+def test_after_shutdown_nothing_is_taken(engine):
+    engine.shutdown()
+
+    with pytest.raises(EngineError, match="shut down"):
+        asyncio.run(collect(engine, request("a", [[1], 2])))

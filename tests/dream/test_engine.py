@@ -1,0 +1,161 @@
+"""The engine's edges: refusals, suppression, early exit, cost, equal bits in any batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dream import Engine, EngineConfig, InvalidRequest
+from dream.errors import ContextLengthExceeded, EngineError
+from dream.model.attention import PackedLayout
+from tests.models import EOS, GOLDEN, MASK, VOCAB, golden_engine, golden_model, request
+
+
+def test_a_template_without_holes_is_complete_at_once():
+    done = golden_engine().generate([request("a", [[5, MASK, 6]])])[0]
+
+    assert done.token_ids == [5, MASK, 6]
+    assert (done.finish_reason, done.usage.forward_passes) == ("stop", 0)
+
+
+def test_steps_none_is_one_step_for_each_masked_token():
+    done = golden_engine().generate([request("a", [[5], 7], early_exit=False)])[0]
+
+    assert done.usage.steps == 7
+    assert done.usage.forward_passes == 6  # 7 of 7 gives 0, 1, ..., 1, 2
+
+
+def test_cost_is_rows_times_forward_passes_and_the_head_runs_on_masked_rows_only():
+    engine = golden_engine()
+    done = engine.generate([request("a", [[5] * 10, 8], steps=4, early_exit=False)])[0]
+
+    assert done.usage.token_forwards == 18 * 4 == engine.stats.token_forwards
+    assert engine.stats.logit_rows == 8 + 7 + 5 + 3  # commits 1, 2, 2, 3
+
+
+def test_origin_computes_logits_only_where_it_commits():
+    engine = golden_engine()
+
+    engine.generate([request("a", [[5] * 3, 20], steps=20, alg="origin", early_exit=False)])
+
+    assert engine.stats.logit_rows == engine.stats.committed_tokens == 20
+
+
+@pytest.mark.parametrize(
+    ("shape", "error", "words"),
+    [
+        ([[1] * 500, 13], ContextLengthExceeded, "513 tokens"),
+        ([[VOCAB], 1], InvalidRequest, "ids below 512"),
+    ],
+)
+def test_a_request_that_cannot_run_is_refused(shape, error, words):
+    engine = golden_engine()
+
+    with pytest.raises(error, match=words):
+        engine.add(request("a", shape))
+
+    assert not engine.has_work
+
+
+def test_an_id_under_way_is_refused():
+    engine = golden_engine()
+    engine.add(request("a", [[1], 2]))
+
+    with pytest.raises(InvalidRequest, match="under way"):
+        engine.add(request("a", [[1], 2]))
+
+
+def test_a_refused_request_of_generate_leaves_no_work_behind():
+    engine = golden_engine()
+
+    with pytest.raises(InvalidRequest):
+        engine.generate([request("a", [[1], 2]), request("b", [[VOCAB], 2])])
+
+    assert not engine.has_work
+    assert engine.collect() == []
+
+
+def test_the_mask_id_is_never_drawn_unless_parity_is_asked_for():
+    """A head that always prefers the mask id: parity follows it, otherwise it is suppressed."""
+    head = golden_model().lm_head.weight
+    saved = head[MASK].clone()
+    wanted = request("a", [[1, 2, 3], 6], steps=6, early_exit=False)
+    head[MASK] = head[EOS] * 50
+    try:
+        free = golden_engine(parity=True).generate([wanted])[0]
+        served = golden_engine().generate([wanted])[0]
+    finally:
+        head[MASK] = saved
+
+    assert MASK not in served.token_ids
+    assert MASK in free.token_ids or free == served
+
+
+def test_ids_without_a_token_are_never_drawn():
+    engine = Engine.from_pretrained("embedded")
+    known = len(engine.tokenizer)
+    assert known < engine.vocab_size
+
+    done = engine.generate(
+        [request(str(s), [[83], 40], steps=4, temperature=50.0, seed=s) for s in range(8)]
+    )
+
+    drawn = {token for completion in done for token in completion.token_ids}
+    assert len(drawn) > 100
+    assert max(drawn) < known
+    assert engine.mask_token_id not in drawn
+
+
+def test_early_exit_stops_when_nothing_visible_can_change():
+    """A head that always prefers EOS ends a hole at its first commit from the left."""
+    head = golden_model().lm_head.weight
+    saved = head.clone()
+    head.zero_()
+    wanted = request("a", [[1, 2, 3], 8], steps=8, order="left_to_right")
+    try:
+        head[EOS] = 0.01
+        done = golden_engine().generate([wanted])[0]
+    finally:
+        head.copy_(saved)
+
+    if done.token_ids[3] == EOS:
+        assert done.usage.forward_passes == 1
+        assert done.spans[0].token_ids == []
+        assert done.finish_reason == "stop"
+
+
+def test_numbers_that_are_not_finite_stop_the_engine_with_words():
+    norm = golden_model().model.norm.weight
+    saved = norm.clone()
+    norm.fill_(torch.nan)
+    try:
+        with pytest.raises(EngineError, match="not finite"):
+            golden_engine().generate([request("a", [[1], 2])])
+    finally:
+        norm.copy_(saved)
+
+
+@torch.inference_mode()
+def test_a_sequence_has_the_same_bits_alone_and_in_any_pack():
+    model = golden_model("ckpt_b")
+    torch.manual_seed(3)
+    sequences = [torch.randint(0, 500, (n,)) for n in (1, 5, 5, 5, 40, 70, 70)]
+    packed = model(torch.cat(sequences), PackedLayout.of([len(s) for s in sequences], "cpu"))
+
+    logits = model.logits(packed)
+
+    ends = torch.tensor([len(s) for s in sequences]).cumsum(0)
+    for sequence, end in zip(sequences, ends, strict=True):
+        alone = model(sequence, PackedLayout.of([len(sequence)], "cpu"))
+        assert torch.equal(alone, packed[end - len(sequence) : end])
+        assert torch.equal(model.logits(alone[-1:]), logits[end - 1 : end])
+
+
+def test_config_refuses_what_it_cannot_run():
+    for bad in ({"dtype": "int8"}, {"device": "toaster"}, {"max_rows_per_step": 0}):
+        with pytest.raises(InvalidRequest, match=next(iter(bad))):
+            EngineConfig(**bad)
+
+
+def test_a_checkpoint_without_tokenizer_loads():
+    assert Engine.from_pretrained(GOLDEN / "ckpt_a").tokenizer is None

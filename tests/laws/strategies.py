@@ -1,0 +1,49 @@
+"""Hypothesis strategies: templates, sampling parameters and requests of every kind."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from dream import Fixed, Hole, Request, SamplingParams, Template
+from dream.remasking import STRATEGIES
+from tests.models import VOCAB
+
+token_ids = st.integers(0, VOCAB - 1)
+fixed = st.lists(token_ids, min_size=1, max_size=4).map(Fixed)
+holes = st.integers(1, 6).map(Hole)
+
+
+@st.composite
+def templates(draw) -> Template:
+    """Given tokens and holes in any order: leading, adjacent and all-hole canvases too."""
+    return Template(draw(st.lists(fixed | holes, min_size=1, max_size=5)))
+
+
+@st.composite
+def sampling_params(draw, **forced) -> SamplingParams:
+    """Parameters over every algorithm, order, filter and noise."""
+    alg = draw(st.sampled_from(sorted(STRATEGIES)))
+    orders = ["confidence", "random", "left_to_right", "right_to_left"]
+    values = {
+        "steps": draw(st.none() | st.integers(1, 20)),
+        "alg": alg,
+        "alg_temp": draw(st.none() | st.sampled_from([0.0, 0.3, 2.0])),
+        "temperature": draw(st.sampled_from([0.0, 0.0, 0.2, 1.0])),
+        "top_p": draw(st.none() | st.sampled_from([0.0, 0.5, 0.9, 1.0])),
+        "top_k": draw(st.none() | st.sampled_from([1, 5, 50, 400])),
+        "order": "confidence" if alg == "origin" else draw(st.sampled_from(orders)),
+        "seed": draw(st.none() | st.integers(0, 2**63 - 1)),
+        "early_exit": draw(st.booleans()),
+    }
+    return SamplingParams(**(values | forced))
+
+
+@st.composite
+def requests(draw, min_size: int = 1, max_size: int = 5, **forced) -> list[Request]:
+    """A few requests with ids r0, r1, ..."""
+    pairs = st.tuples(templates(), sampling_params(**forced))
+    drawn = draw(st.lists(pairs, min_size=min_size, max_size=max_size))
+    return [
+        Request(id=f"r{index}", template=template, params=params)
+        for index, (template, params) in enumerate(drawn)
+    ]

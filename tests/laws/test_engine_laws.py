@@ -1,0 +1,169 @@
+"""Laws of the engine, for every strategy, order, filter and template."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dream import Engine, Request
+from dream.remasking import STRATEGIES
+from dream.timetable import commit_counts
+from tests.laws.strategies import requests
+from tests.models import EOS, MASK, golden_engine
+from tests.models import request as build_request
+
+laws = settings(max_examples=40, deadline=None, derandomize=True)
+
+
+def steps_of(engine: Engine, wanted: list[Request]) -> dict[str, list]:
+    """Every event of every request, and at `done` the completions by id."""
+    events = {request.id: [] for request in wanted}
+    for request in wanted:
+        engine.add(request)
+    while engine.has_work:
+        for event in engine.step():
+            events[event.request_id].append(event)
+    return events | {"done": {done.id: done for done in engine.collect()}}
+
+
+def given_canvas(request: Request) -> np.ndarray:
+    """The canvas before step 0, -1 where it is to be filled."""
+    canvas: list[int] = []
+    for segment in request.template.segments:
+        ids = getattr(segment, "token_ids", None)
+        canvas += [-1] * segment.num_tokens if ids is None else list(ids)
+    return np.array(canvas)
+
+
+@laws
+@given(requests())
+def test_given_tokens_come_back_and_every_hole_is_filled_once(wanted):
+    result = steps_of(golden_engine(), wanted)
+
+    for request in wanted:
+        canvas = given_canvas(request)
+        done = result["done"][request.id]
+        ids = np.array(done.token_ids)
+        np.testing.assert_array_equal(ids[canvas >= 0], canvas[canvas >= 0])
+        assert not (ids[canvas < 0] == MASK).any()
+        positions = [p for event in result[request.id] for p in event.positions]
+        assert len(positions) == len(set(positions))
+        assert set(positions) <= set((canvas < 0).nonzero()[0].tolist())
+        if not request.params.early_exit:
+            assert len(positions) == (canvas < 0).sum()
+
+
+@laws
+@given(requests())
+def test_a_committed_token_never_changes(wanted):
+    result = steps_of(golden_engine(), wanted)
+
+    for request in wanted:
+        ids = result["done"][request.id].token_ids
+        for event in result[request.id]:
+            assert [ids[p] for p in event.positions] == event.token_ids
+
+
+@laws
+@given(requests(early_exit=False))
+def test_counts_per_step_equal_the_timetable(wanted):
+    result = steps_of(golden_engine(), wanted)
+
+    for request in wanted:
+        counts = [(event.step, len(event.positions)) for event in result[request.id]]
+        n = request.template.num_masked
+        steps = request.params.steps or max(n, 1)
+        if request.params.alg == "origin":
+            assert sum(count for _, count in counts) == n
+            assert all(0 <= step < steps for step, _ in counts)
+        else:
+            assert tuple(counts) == commit_counts(n, steps, request.params.eps)
+        usage = result["done"][request.id].usage
+        assert usage.forward_passes == len(counts) <= min(steps, max(n, 1))
+        assert usage.token_forwards == len(counts) * request.template.num_tokens
+
+
+@laws
+@given(requests(min_size=2, max_size=6), st.data())
+def test_a_result_does_not_depend_on_batch_mates_order_or_room(wanted, data):
+    alone = {r.id: steps_of(golden_engine(), [r])["done"][r.id] for r in wanted}
+    shuffled = data.draw(st.permutations(wanted))
+    rows = data.draw(st.sampled_from([8, 20, 4096]))
+    chunk = data.draw(st.sampled_from([1, 3, 128]))
+
+    together = steps_of(golden_engine(max_rows_per_step=rows, max_logit_rows=chunk), shuffled)
+
+    assert together["done"] == alone
+
+
+@laws
+@given(requests(min_size=2, max_size=5), st.data())
+def test_an_abort_frees_its_row_and_leaves_the_others_alone(wanted, data):
+    alone = {r.id: golden_engine().generate([r])[0] for r in wanted}
+    victim = data.draw(st.sampled_from(wanted)).id
+    after = data.draw(st.integers(0, 4))
+    engine = golden_engine()
+    for request in wanted:
+        engine.add(request)
+    done = {}
+    for _ in range(after):
+        engine.step()
+    done |= {c.id: c for c in engine.collect()}
+
+    engine.abort(victim)
+
+    while engine.has_work:
+        assert victim not in {event.request_id for event in engine.step()}
+    done |= {c.id: c for c in engine.collect()}
+    assert done.keys() - {victim} == alone.keys() - {victim}
+    assert all(done[name] == alone[name] for name in done)
+
+
+@laws
+@given(requests(early_exit=True))
+def test_early_exit_changes_no_span(wanted):
+    full = [
+        Request(id=r.id, template=r.template, params=replace(r.params, early_exit=False))
+        for r in wanted
+    ]
+
+    early = golden_engine().generate(wanted)
+
+    for short, long in zip(early, golden_engine().generate(full), strict=True):
+        assert short.spans == long.spans
+        assert short.finish_reason == long.finish_reason
+        assert short.usage.forward_passes <= long.usage.forward_passes
+
+
+@laws
+@given(requests(temperature=1.0))
+def test_the_same_seed_gives_the_same_tokens(wanted):
+    assert golden_engine().generate(wanted) == golden_engine().generate(wanted)
+
+
+def test_another_seed_gives_other_tokens():
+    one, two = (
+        golden_engine().generate([build_request("a", [[1, 2], 30], temperature=1.0, seed=seed)])[0]
+        for seed in (1, 2)
+    )
+
+    assert one.token_ids != two.token_ids
+
+
+@laws
+@given(requests(max_size=3))
+def test_spans_are_the_holes_cut_at_the_first_eos(wanted):
+    for request, done in zip(wanted, golden_engine().generate(wanted), strict=True):
+        assert [(s.id, s.start, s.end) for s in done.spans] == [
+            (h.id, h.start, h.end) for h in request.template.holes
+        ]
+        for span in done.spans:
+            ids = list(done.token_ids[span.start : span.end])
+            assert span.token_ids == (ids[: ids.index(EOS)] if EOS in ids else ids)
+
+
+def test_every_strategy_is_covered():
+    assert set(STRATEGIES) == {"origin", "maskgit_plus", "topk_margin", "entropy"}

@@ -1,0 +1,37 @@
+"""Small models for tests: the golden checkpoint without a tokenizer, and a random byte model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from dream import Engine, EngineConfig, Fixed, Hole, Request, SamplingParams, Template
+from dream.model.loader import load_model
+
+GOLDEN = Path(__file__).parent / "golden" / "data"
+MASK, EOS, VOCAB = 501, 500, 512
+"""Ids of golden checkpoint a."""
+
+
+@cache
+def golden_model(name: str = "ckpt_a"):
+    """A golden checkpoint in float32 on the CPU; engines may share it, they never write to it."""
+    return load_model(GOLDEN / name, dtype=torch.float32, device="cpu")
+
+
+def golden_engine(**config) -> Engine:
+    """A fresh engine over golden checkpoint a."""
+    return Engine(golden_model(), None, EngineConfig(**config))
+
+
+def request(name: str, shape: Sequence[int | Sequence[int]], **params) -> Request:
+    """A request from its shape: an int is a hole of that size, a list is given tokens."""
+    segments = [Hole(part) if isinstance(part, int) else Fixed(part) for part in shape]
+    return Request(
+        id=name,
+        template=Template(segments),
+        params=SamplingParams(**{"steps": None, **params}),
+    )

@@ -1,0 +1,109 @@
+"""The floors of the house, enforced: imports point down, siblings never meet."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ALLOWED = {
+    "dream": {"dream"},
+    "cluster": {"cluster"},
+    "deployments": {"deployments", "dream", "cluster"},
+    "jobs": {"jobs", "dream", "cluster"},
+}
+OURS = set(ALLOWED) | {"tests", "benchmarks", "examples"}
+NEVER_IN_DREAM = {"ray", "fastapi", "pydantic", "starlette", "typer", "pyarrow"}
+
+DREAM_FLOORS = [
+    {"errors", "template", "params", "request"},
+    {"canvas", "timetable", "sampling", "noise"},
+    {"remasking", "model"},
+    {"engine"},
+]
+"""Rooms of dream from the ground up; a room imports its own floor and those below."""
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_imports_point_down_and_siblings_never_meet(package):
+    for path in modules(package):
+        ours = {name.split(".")[0] for name in imports(path)} & OURS
+        assert ours <= ALLOWED[package], f"{path} imports {ours - ALLOWED[package]}"
+
+
+def test_dream_never_names_ray_or_the_wire():
+    for path in modules("dream"):
+        roots = {name.split(".")[0] for name in imports(path)}
+        assert not roots & NEVER_IN_DREAM, path
+
+
+def test_rooms_of_dream_import_their_floor_or_below():
+    floor_of = {room: level for level, rooms in enumerate(DREAM_FLOORS) for room in rooms}
+    for path in modules("dream"):
+        room = path.relative_to(ROOT / "dream").parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        for name in imports(path):
+            if name.startswith("dream."):
+                below = name.split(".")[1]
+                assert floor_of[below] <= floor_of[room], f"{path} imports {name}"
+                assert {below, room} != {"remasking", "model"}, f"{path} imports {name}"
+
+
+def test_importing_dream_brings_no_ray_into_a_fresh_process():
+    code = "import sys, dream; sys.exit('ray' in sys.modules or 'fastapi' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_no_function_is_longer_than_sixty_lines_and_no_file_than_three_hundred():
+    for package in ALLOWED:
+        for path in modules(package):
+            text = path.read_text(encoding="utf-8")
+            assert text.count("\n") <= 300, path
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    length = node.body[-1].end_lineno - node.body[0].lineno + 1
+                    assert length <= 60, f"{path}:{node.lineno} {node.name}"
+
+
+def test_remote_code_is_never_trusted():
+    for package in ALLOWED:
+        for path in modules(package):
+            text = path.read_text(encoding="utf-8")
+            assert "trust_remote_code" not in text, path
+            assert "torch.load" not in text, path
+            assert "import pickle" not in text, path
+
+
+def test_broad_excepts_live_where_they_reach_the_caller():
+    allowed = {"dream/engine/async_engine.py": 1, "jobs/stages.py": 1}
+    for package in ALLOWED:
+        for path in modules(package):
+            nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            broad = [n for n in nodes if isinstance(n, ast.ExceptHandler) and is_broad(n)]
+            name = path.relative_to(ROOT).as_posix()
+            assert len(broad) <= allowed.get(name, 0), name
+
+
+def is_broad(node: ast.ExceptHandler) -> bool:
+    return node.type is None or getattr(node.type, "id", "") in ("Exception", "BaseException")
