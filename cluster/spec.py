@@ -1,0 +1,270 @@
+"""The typed view of cluster.yaml: the launcher's keys as Ray sees them, ours as we do."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cluster.errors import SpecError
+from cluster.footprint import DREAM_7B, GIB, DType, ModelFootprint
+from cluster.launcher import check_launcher
+from cluster.providers.local import LOCAL_NODE
+from cluster.topology import NodeType, Plan, plan
+
+__all__ = ["ClusterSpec", "DreamBlock", "load", "parse", "read_footprint", "refusal"]
+
+
+class _Ours(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Theirs(BaseModel):
+    """The part of Ray's format that is read here; Ray itself refuses what it does not know."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class Replicas(_Ours):
+    """How many replicas the deployment may have."""
+
+    min: int = Field(ge=0)
+    max: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Replicas:
+        if self.min > self.max:
+            raise ValueError(f"replicas.min {self.min} is more than replicas.max {self.max}")
+        return self
+
+
+class LocalNode(_Ours):
+    """Shape of the machines of provider local, for which Ray has no node types."""
+
+    num_cpus: int = Field(ge=1)
+    num_gpus: int = Field(ge=1)
+
+
+class DreamBlock(_Ours):
+    """Our settings, `metadata.dream`: what is served and how much memory a GPU has."""
+
+    model: str = Field(min_length=1)
+    dtype: DType
+    tensor_parallel: int = Field(ge=1)
+    replicas: Replicas
+    max_rows: int = Field(ge=1)
+    max_logit_rows: int = Field(ge=1)
+    gpu_memory_gib: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+    local_node: LocalNode | None = None
+
+
+class _Metadata(_Theirs):
+    dream: DreamBlock
+
+
+class _Provider(_Theirs):
+    type: str
+    worker_ips: list[str] = []
+
+
+class _NodeEntry(_Theirs):
+    resources: dict[str, int]
+    max_workers: int | None = Field(default=None, ge=0)
+
+
+class _Launcher(_Theirs):
+    cluster_name: str
+    max_workers: int = Field(ge=0)
+    provider: _Provider
+    available_node_types: dict[str, _NodeEntry] = {}
+    file_mounts: dict[str, str] = {}
+    head_node_type: str | None = None
+    head_start_ray_commands: list[str]
+    worker_start_ray_commands: list[str]
+    metadata: _Metadata
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSpec:
+    """A launcher file that Ray and we accept."""
+
+    cluster_name: str
+    provider: str
+    dream: DreamBlock
+    node_types: tuple[NodeType, ...]
+
+    def plan(self, footprint: ModelFootprint) -> Plan:
+        """Placement of the most replicas that the file allows."""
+        return plan(
+            footprint,
+            self.node_types,
+            tensor_parallel=self.dream.tensor_parallel,
+            num_replicas=self.dream.replicas.max,
+            max_rows=self.dream.max_rows,
+            max_logit_rows=self.dream.max_logit_rows,
+        )
+
+
+def load(path: Path) -> ClusterSpec:
+    """The file at `path`, checked by Ray and by us."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError("file", str(path), f"a readable UTF-8 file: {error}") from error
+    return parse(text)
+
+
+def parse(text: str) -> ClusterSpec:
+    """A launcher file's text, checked by Ray and by us."""
+    try:
+        config = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError("launcher file", text[:40], f"YAML: {error}") from error
+    if not isinstance(config, dict):
+        raise SpecError("launcher file", config, "a mapping of launcher keys")
+    try:
+        launcher = _Launcher.model_validate(config)
+    except ValidationError as error:
+        raise refusal(error) from error
+    check_launcher(config)
+    _check_start_commands(launcher)
+    return ClusterSpec(
+        cluster_name=launcher.cluster_name,
+        provider=launcher.provider.type,
+        dream=launcher.metadata.dream,
+        node_types=_node_types(launcher),
+    )
+
+
+def read_footprint(model: str, dtype: DType, config_file: Path | None = None) -> ModelFootprint:
+    """Shape of `model` from a config.json that can be read here; otherwise Dream 7B's.
+
+    A hub id, or a folder that only the nodes have, names one of the published checkpoints.
+    """
+    path = config_file or Path(model) / "config.json"
+    if config_file is None and not path.is_file():
+        return replace(DREAM_7B, dtype=dtype)
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SpecError("config.json", str(path), f"a readable JSON file: {error}") from error
+    if not isinstance(config, dict):
+        raise SpecError("config.json", str(path), "a JSON object")
+    return ModelFootprint.from_config(config, dtype)
+
+
+def refusal(error: ValidationError) -> SpecError:
+    """The first thing pydantic found wrong, as an error of ours."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "settings"
+    if first["type"] == "missing":
+        return SpecError(field, None, "it must be given")
+    if first["type"] == "extra_forbidden":
+        return SpecError(field, first["input"], "there is no such setting")
+    return SpecError(field, first["input"], first["msg"].removeprefix("Value error, "))
+
+
+def _check_start_commands(launcher: _Launcher) -> None:
+    """Refuse start commands that leave the auth mode, the head's CPUs or the dashboard open."""
+    head = _ray_start("head_start_ray_commands", launcher.head_start_ray_commands)
+    worker = _ray_start("worker_start_ray_commands", launcher.worker_start_ray_commands)
+    if _auth_mode("head_start_ray_commands", head) != _auth_mode(
+        "worker_start_ray_commands", worker
+    ):
+        raise SpecError("worker_start_ray_commands", worker, "the head's RAY_AUTH_MODE")
+    if "--dashboard-host=127.0.0.1" not in head.split():
+        raise SpecError("head_start_ray_commands", head, "it must have --dashboard-host=127.0.0.1")
+    if launcher.provider.type == "local":
+        if "--num-cpus=0" not in head.split():
+            raise SpecError("head_start_ray_commands", head, "it must have --num-cpus=0")
+        return
+    if launcher.head_node_type not in launcher.available_node_types:
+        raise SpecError("head_node_type", launcher.head_node_type, "one of available_node_types")
+    resources = launcher.available_node_types[launcher.head_node_type].resources
+    if resources.get("CPU") != 0:
+        field = f"available_node_types.{launcher.head_node_type}.resources"
+        raise SpecError(field, resources, "CPU: 0, so that no work is placed on the head")
+
+
+def _ray_start(field: str, commands: Sequence[str]) -> str:
+    """The one command that starts Ray; each command of a list is a shell of its own."""
+    starts = [command for command in commands if "ray start" in command]
+    if len(starts) != 1:
+        raise SpecError(field, list(commands), "exactly one command with `ray start`")
+    return starts[0]
+
+
+def _auth_mode(field: str, command: str) -> str:
+    before = command.partition("ray start")[0]
+    modes: list[str] = re.findall(r"\bRAY_AUTH_MODE=(token|disabled)\b", before)
+    if not modes:
+        raise SpecError(
+            field, command, "it must export RAY_AUTH_MODE=token (or disabled) before `ray start`"
+        )
+    return modes[-1]
+
+
+def _node_types(launcher: _Launcher) -> tuple[NodeType, ...]:
+    dream = launcher.metadata.dream
+    if launcher.provider.type == "local":
+        return (_local_node_type(launcher, dream),)
+    if dream.local_node is not None:
+        raise SpecError("metadata.dream.local_node", launcher.provider.type, "provider local only")
+    workers = {
+        name: entry
+        for name, entry in launcher.available_node_types.items()
+        if name != launcher.head_node_type and entry.resources.get("GPU", 0) > 0
+    }
+    _check_memory_names(dream.gpu_memory_gib, sorted(workers))
+    limits = _most_nodes(launcher, workers)
+    return tuple(
+        NodeType(
+            name=name,
+            num_cpus=entry.resources.get("CPU", 0),
+            num_gpus=entry.resources["GPU"],
+            gpu_memory_bytes=int(dream.gpu_memory_gib[name] * GIB),
+            max_nodes=limits[name],
+        )
+        for name, entry in workers.items()
+    )
+
+
+def _most_nodes(launcher: _Launcher, workers: Mapping[str, _NodeEntry]) -> dict[str, int]:
+    """Nodes each type may have; all of them at once, so that a plan can be kept."""
+    limits = {
+        name: launcher.max_workers if entry.max_workers is None else entry.max_workers
+        for name, entry in workers.items()
+    }
+    total = sum(limits.values())
+    if total > launcher.max_workers:
+        allowed = f"at least {total}, the sum over the node types with GPUs"
+        raise SpecError("max_workers", launcher.max_workers, allowed)
+    return limits
+
+
+def _local_node_type(launcher: _Launcher, dream: DreamBlock) -> NodeType:
+    if dream.local_node is None:
+        raise SpecError("metadata.dream.local_node", None, "num_cpus and num_gpus of a machine")
+    _check_memory_names(dream.gpu_memory_gib, [LOCAL_NODE])
+    return NodeType(
+        name=LOCAL_NODE,
+        num_cpus=dream.local_node.num_cpus,
+        num_gpus=dream.local_node.num_gpus,
+        gpu_memory_bytes=int(dream.gpu_memory_gib[LOCAL_NODE] * GIB),
+        max_nodes=min(launcher.max_workers, len(launcher.provider.worker_ips)),
+    )
+
+
+def _check_memory_names(gpu_memory_gib: Mapping[str, float], names: list[str]) -> None:
+    if sorted(gpu_memory_gib) != names:
+        raise SpecError(
+            "metadata.dream.gpu_memory_gib",
+            sorted(gpu_memory_gib),
+            "one entry for each node type with GPUs: " + ", ".join(names),
+        )

@@ -1,0 +1,140 @@
+"""Tests of `python -m cluster`: what is printed, written and returned."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import cluster.__main__ as command_line
+from cluster.render import render
+from tests.cluster.test_doctor import WELL
+
+COMMITTED = str(Path(__file__).parents[2] / "cluster.yaml")
+
+
+def call(*words):
+    return CliRunner().invoke(command_line.app, list(words))
+
+
+def test_render_prints_the_file_and_nothing_else():
+    result = call("render", "--provider", "aws", "machines=p5.48xlarge:1")
+
+    assert result.exit_code == 0
+    assert result.stdout == render("aws", {"machines": "p5.48xlarge:1"})
+
+
+def test_render_writes_the_file_it_is_told_to(tmp_path):
+    result = call("render", "--provider", "aws", "--output", str(tmp_path / "a.yaml"))
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert (tmp_path / "a.yaml").read_text() == render("aws", {})
+
+
+def test_a_refused_render_leaves_the_file_as_it_was(tmp_path):
+    (tmp_path / "a.yaml").write_text("before")
+
+    result = call("render", "--provider", "aws", "--output", str(tmp_path / "a.yaml"), "x=1")
+
+    assert result.exit_code == 2
+    assert (tmp_path / "a.yaml").read_text() == "before"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["render", "--provider", "azure"], "one of aws, gcp, local"),
+        (["render", "--provider", "aws", "regoin=x"], "regoin"),
+        (["render", "--provider", "aws", "region"], "key=value"),
+        (["render", "--provider", "aws", "region=a", "region=b"], "each key once"),
+        (["render", "--provider", "gcp"], "project_id=None is not valid: it must be given"),
+        (["render", "--provider", "aws", "--output", "/nowhere/a.yaml"], "can be written"),
+        (["plan", "/nowhere.yaml"], "No such file"),
+        (["plan", COMMITTED, "--tensor-parallel", "3"], "one of 1, 2, 4"),
+        (["plan", COMMITTED, "--tensor-parallel", "two"], "or smallest"),
+        (["plan", COMMITTED, "--replicas", "99"], "tops out at 4"),
+        (["plan", COMMITTED, "--node", "h100"], "NAME:CPUS:GPUS:GIB:MAX"),
+        (["plan", COMMITTED, "--node", "h100:1:1:inf:1"], "NAME:CPUS:GPUS:GIB:MAX"),
+        (["plan", COMMITTED, "--node", "h100:1:1:nan:1"], "NAME:CPUS:GPUS:GIB:MAX"),
+        (["plan", COMMITTED, "--config", "/nowhere.json"], "config.json"),
+    ],
+)
+def test_a_user_s_mistake_is_one_line_on_stderr_and_exit_code_2(words, message):
+    result = call(*words)
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines()[-1].startswith("error: ")
+    assert message in result.stderr
+
+
+def test_plan_prints_the_committed_cluster_as_a_table():
+    result = call("plan", COMMITTED)
+
+    assert result.exit_code == 0
+    assert "memory per GPU: 16.97 GiB" in result.stdout
+    assert "| p5.4xlarge | 4     | 1                 | 4        | 4    |" in result.stdout
+
+
+def test_plan_prints_json_with_every_placement():
+    result = call("plan", COMMITTED, "--node", "h100:96:8:79:2", "--tensor-parallel", "2", "--json")
+
+    made = json.loads(result.stdout)
+    assert made["bundles"] == [{"GPU": 1, "CPU": 1.0}] * 2
+    assert made["strategy"] == "STRICT_PACK"
+    assert [placement["replica"] for placement in made["placements"]] == [0, 1, 2, 3]
+    assert made["nodes"] == [
+        {"node_type": "h100", "num_nodes": 1, "num_replicas": 4, "replicas_per_node": 4}
+    ]
+
+
+def test_plan_takes_the_smallest_size_when_asked():
+    result = call("plan", COMMITTED, "--node", "t4:96:8:15:2", "--tensor-parallel", "smallest")
+
+    assert "tensor_parallel: 2" in result.stdout
+
+
+def test_plan_reads_the_shape_of_another_model(tmp_path):
+    config = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 128,
+        "vocab_size": 512,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    result = call("plan", COMMITTED, "--config", str(tmp_path / "config.json"))
+
+    assert "memory per GPU: 0.0" in result.stdout
+
+
+def test_a_healthy_machine_gives_exit_code_0(monkeypatch):
+    monkeypatch.setattr(command_line, "gather", lambda environ: WELL)
+
+    result = call("doctor")
+
+    assert result.exit_code == 0
+    assert "PROBLEM" not in result.stdout
+
+
+def test_a_problem_gives_exit_code_1_and_its_remedy(monkeypatch):
+    monkeypatch.setattr(command_line, "gather", lambda environ: replace(WELL, tokens=()))
+
+    result = call("doctor")
+
+    assert result.exit_code == 1
+    assert "PROBLEM  Ray auth" in result.stdout
+    assert "-> run `ray get-auth-token --generate`" in result.stdout
+
+
+def test_doctor_prints_json(monkeypatch):
+    monkeypatch.setattr(command_line, "gather", lambda environ: WELL)
+
+    findings = json.loads(call("doctor", "--min-gpus", "2", "--json").stdout)
+
+    assert [item["name"] for item in findings if item["remedy"] is not None] == ["GPUs"]

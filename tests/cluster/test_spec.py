@@ -1,0 +1,247 @@
+"""Tests of `cluster.spec` and `cluster.launcher`: which launcher files are accepted."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.errors import SpecError
+from cluster.footprint import DREAM_7B, GIB, ModelFootprint
+from cluster.render import render
+from cluster.spec import load, parse, read_footprint
+from tests.cluster.samples import LOCAL_OPTIONS
+
+AWS = yaml.safe_load(render("aws", {"machines": "p5.4xlarge:2,p5.48xlarge:1"}))
+LOCAL = yaml.safe_load(render("local", LOCAL_OPTIONS))
+
+
+def dumped(config):
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def changed(config, path, value):
+    """A copy of `config` with the entry at dotted `path` set, or removed if value is None."""
+    config = copy.deepcopy(config)
+    *parents, last = path.split("/")
+    inner = config
+    for key in parents:
+        inner = inner[key]
+    if value is None:
+        del inner[last]
+    else:
+        inner[last] = value
+    return dumped(config)
+
+
+def test_node_types_come_from_the_launcher_and_gpu_memory_from_our_block():
+    spec = parse(dumped(AWS))
+
+    assert [(t.name, t.num_cpus, t.num_gpus, t.max_nodes) for t in spec.node_types] == [
+        ("p5.4xlarge", 16, 1, 2),
+        ("p5.48xlarge", 192, 8, 1),
+    ]
+    assert {t.gpu_memory_bytes for t in spec.node_types} == {79 * GIB}
+
+
+def test_the_head_is_no_place_for_replicas_even_with_a_gpu():
+    spec = parse(changed(AWS, "available_node_types/head/resources", {"CPU": 0, "GPU": 1}))
+
+    assert [node_type.name for node_type in spec.node_types] == ["p5.4xlarge", "p5.48xlarge"]
+
+
+def test_the_node_type_of_provider_local_comes_from_our_block():
+    (node_type,) = parse(dumped(LOCAL)).node_types
+
+    assert (node_type.num_cpus, node_type.num_gpus, node_type.max_nodes) == (64, 8, 2)
+
+
+def test_a_spec_plans_the_most_replicas_it_allows():
+    made = parse(dumped(AWS)).plan(DREAM_7B)
+
+    assert made.num_replicas == 4
+    assert [use.node_type for use in made.nodes] == ["p5.4xlarge", "p5.48xlarge"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("max_wrokers", 3),
+        ("dream", {}),
+        ("provider", {"region": "us-west-2"}),
+        ("available_node_types/p5.4xlarge/min_wrokers", 0),
+        ("available_node_types/p5.4xlarge/resources", {"CPU": 1.5, "GPU": 1}),
+        ("available_node_types/p5.4xlarge/min_workers", 9),
+        ("head_node_type", "haed"),
+        ("head_node_type", None),
+        ("setup_commands", "pip install"),
+        ("docker", 3),
+        ("file_mounts", [1]),
+    ],
+)
+def test_what_ray_refuses_is_refused(path, value):
+    with pytest.raises(SpecError):
+        parse(changed(AWS, path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field"),
+    [
+        ("metadata/dream/tensor_paralel", 2, "metadata.dream.tensor_paralel"),
+        ("metadata/dream/replicas/mni", 1, "metadata.dream.replicas.mni"),
+        ("metadata/dream/replicas", {"min": 3, "max": 2}, "metadata.dream.replicas"),
+        ("metadata/dream/dtype", "int8", "metadata.dream.dtype"),
+        ("metadata/dream/model", None, "metadata.dream.model"),
+        ("metadata/dream/tensor_parallel", 0, "metadata.dream.tensor_parallel"),
+        ("metadata/dream/gpu_memory_gib", {"p5.4xlarge": 79}, "metadata.dream.gpu_memory_gib"),
+        (
+            "metadata/dream/gpu_memory_gib/p5.4xlarge",
+            float("nan"),
+            "metadata.dream.gpu_memory_gib.p5.4xlarge",
+        ),
+        (
+            "metadata/dream/local_node",
+            {"num_cpus": 1, "num_gpus": 1},
+            "metadata.dream.local_node",
+        ),
+        ("metadata", None, "metadata"),
+        ("max_workers", 2, "max_workers"),
+        ("available_node_types/head/resources", {"CPU": 8}, "available_node_types.head.resources"),
+        ("available_node_types/head/resources", {}, "available_node_types.head.resources"),
+    ],
+)
+def test_what_we_refuse_is_refused_by_name(path, value, field):
+    with pytest.raises(SpecError) as caught:
+        parse(changed(AWS, path, value))
+
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("field", ["head_start_ray_commands", "worker_start_ray_commands"])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("export RAY_AUTH_MODE=token; ", ""),
+        ("RAY_AUTH_MODE=token", "RAY_AUTH_MODE=tokne"),
+        ("RAY_AUTH_MODE=token", "RAY_AUTH_MODE=disabled"),
+        ("ray start", "true"),
+    ],
+)
+def test_both_start_commands_must_export_the_same_auth_mode(field, old, new):
+    commands = [command.replace(old, new) for command in AWS[field]]
+
+    with pytest.raises(SpecError, match="start_ray_commands"):
+        parse(changed(AWS, field, commands))
+
+
+def test_ray_may_not_be_started_twice():
+    commands = AWS["worker_start_ray_commands"]
+
+    with pytest.raises(SpecError, match="exactly one command"):
+        parse(changed(AWS, "worker_start_ray_commands", commands * 2))
+
+
+def test_an_export_in_a_command_of_its_own_does_not_count():
+    start = AWS["head_start_ray_commands"][-1].replace("export RAY_AUTH_MODE=token; ", "")
+
+    with pytest.raises(SpecError, match="must export RAY_AUTH_MODE"):
+        parse(changed(AWS, "head_start_ray_commands", ["export RAY_AUTH_MODE=token", start]))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.10"])
+def test_the_dashboard_must_be_bound_to_the_loopback(host):
+    start = AWS["head_start_ray_commands"][-1].replace("127.0.0.1", host)
+
+    with pytest.raises(SpecError, match="--dashboard-host="):
+        parse(changed(AWS, "head_start_ray_commands", [start]))
+
+
+def test_the_local_head_must_take_no_work():
+    start = LOCAL["head_start_ray_commands"][-1].replace("--num-cpus=0", "--num-cpus=0.5")
+
+    with pytest.raises(SpecError, match="--num-cpus=0"):
+        parse(changed(LOCAL, "head_start_ray_commands", [start]))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("available_node_types", AWS["available_node_types"]),
+        ("metadata/dream/local_node", None),
+        ("metadata/dream/gpu_memory_gib", {"h100": 79}),
+        ("provider/head_ip", None),
+    ],
+)
+def test_a_local_file_with_the_shape_of_a_cloud_is_refused(path, value):
+    with pytest.raises(SpecError):
+        parse(changed(LOCAL, path, value))
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "a: [", "1: 2", "metadata: {dream: {}}"])
+def test_text_that_is_no_launcher_file_is_refused(text):
+    with pytest.raises(SpecError):
+        parse(text)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=3,
+)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(AWS)), json_values)
+def test_any_value_under_a_launcher_key_is_accepted_or_refused_and_never_a_crash(key, value):
+    with contextlib.suppress(SpecError):
+        parse(dumped({**AWS, key: value}))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(SpecError, match="No such file"):
+        load(tmp_path / "cluster.yaml")
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path):
+    (tmp_path / "cluster.yaml").write_bytes(b"\xff\xfe")
+
+    with pytest.raises(SpecError, match="UTF-8"):
+        load(tmp_path / "cluster.yaml")
+
+
+def test_a_hub_id_has_the_shape_of_dream_7b():
+    assert read_footprint("Dream-org/Dream-v0-Base-7B", "bfloat16") == DREAM_7B
+
+
+def test_a_checkpoint_that_can_be_read_gives_its_own_shape(tmp_path):
+    config = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 128,
+        "vocab_size": 512,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    expected = ModelFootprint.from_config(config, "float32")
+    assert read_footprint(str(tmp_path), "float32") == expected
+    assert read_footprint("any", "float32", tmp_path / "config.json") == expected
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+def test_a_config_json_that_cannot_be_used_is_refused(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+
+    with pytest.raises(SpecError):
+        read_footprint(str(tmp_path), "bfloat16")
+
+
+def test_a_config_json_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(SpecError, match=r"config\.json"):
+        read_footprint("any", "bfloat16", tmp_path / "config.json")
