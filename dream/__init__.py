@@ -1,13 +1,21 @@
-"""Dream 7B: the model and an exact engine for it. Needs torch and transformers, never Ray."""
+"""Dream 7B: the model and an exact engine for it. Needs torch and transformers, never Ray.
 
-from dream.engine.async_engine import AsyncEngine
-from dream.engine.config import EngineConfig
-from dream.engine.engine import Engine
+The names that need torch are imported when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from dream.errors import DreamError, InvalidRequest
-from dream.model.tokenizer import Tokenizer
 from dream.params import SamplingParams
 from dream.request import Completion, Request, Span, StepEvent, Usage
 from dream.template import Fixed, Hole, Template
+
+if TYPE_CHECKING:
+    from dream.engine.async_engine import AsyncEngine
+    from dream.engine.config import EngineConfig
+    from dream.engine.engine import Engine
+    from dream.model.tokenizer import Tokenizer
 
 __all__ = [
     "AsyncEngine",
@@ -26,3 +34,16 @@ __all__ = [
     "Tokenizer",
     "Usage",
 ]
+
+_LAZY = {
+    "AsyncEngine": "dream.engine.async_engine",
+    "Engine": "dream.engine.engine",
+    "EngineConfig": "dream.engine.config",
+    "Tokenizer": "dream.model.tokenizer",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

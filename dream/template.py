@@ -60,10 +60,11 @@ class Template:
                 raise InvalidRequest("segments", segment, "each segment is a Fixed or a Hole")
         if self.num_tokens == 0:
             raise InvalidRequest("segments", self.segments, "a template has at least one token")
-        ids = [hole.id for hole in self.holes]
-        for hole_id in ids:
-            if ids.count(hole_id) > 1:
-                raise InvalidRequest("id", hole_id, "hole ids are unique within a template")
+        seen: set[str] = set()
+        for hole in self.holes:
+            if hole.id in seen:
+                raise InvalidRequest("id", hole.id, "hole ids are unique within a template")
+            seen.add(hole.id)
 
     @property
     def num_tokens(self) -> int:

@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import typer
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
@@ -28,7 +27,7 @@ from dream.model.modeling import DreamModel
 from dream.model.tokenizer import Tokenizer, write_byte_tokenizer
 from jobs.tasks import sudoku
 
-__all__ = ["TrainConfig", "train", "train_command"]
+__all__ = ["TrainConfig", "train"]
 
 ANSWER_TOKENS = 24
 """Length of a completed answer: 19 characters of a grid, the rest EOS."""
@@ -83,7 +82,7 @@ def train(config: TrainConfig, out: Path, say: Callable[[str], None]) -> None:
     for update in range(config.updates):
         batch = forms[update % len(forms)](rng, config.batch_size)
         loss = _loss(model, batch, special["<|mask|>"])
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _schedule(update, config)
@@ -98,17 +97,6 @@ def train(config: TrainConfig, out: Path, say: Callable[[str], None]) -> None:
             )
             say(f"update {update + 1}/{config.updates} loss {loss.item():.4f} {seconds:.0f} s")
     _write(out, model, average, config, tokens, log)
-
-
-def train_command(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new checkpoint.")],
-    updates: Annotated[int, typer.Option(min=1)] = TrainConfig.updates,
-    batch_size: Annotated[int, typer.Option(min=1)] = TrainConfig.batch_size,
-    seed: Annotated[int, typer.Option(min=0)] = TrainConfig.seed,
-) -> None:
-    """Train a small Dream on generated 4x4 Sudoku, the recipe of the embedded checkpoint."""
-    config = TrainConfig(updates=updates, batch_size=batch_size, seed=seed)
-    train(config, out, lambda line: typer.echo(line, err=True))
 
 
 def _update_average(average: dict[str, Tensor], model: DreamModel, decay: float) -> None:
@@ -206,7 +194,8 @@ def _new_model(config: TrainConfig, special: dict[str, int]) -> DreamModel:
         if parameter.ndim == 2:
             is_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
             torch.nn.init.normal_(parameter, std=0.02 * (depth if is_residual else 1.0))
-    return model.train()
+    model.train()
+    return model
 
 
 def _schedule(update: int, config: TrainConfig) -> float:
@@ -229,6 +218,7 @@ def _write(
     save_file(
         {name: t.to(torch.bfloat16) for name, t in average.items()}, out / "model.safetensors"
     )
+    (out / "model.safetensors").chmod(0o644)
     (out / "config.json").write_text(config_json(model.config), encoding="utf-8")
     parameters = sum(tensor.numel() for tensor in average.values())
     card = {

@@ -61,7 +61,8 @@ def is_held_out(puzzles: Digits) -> NDArray[np.bool_]:
     hashed = np.zeros(len(puzzles), np.uint64)
     for cell in puzzles.T.astype(np.uint64):
         hashed = (hashed ^ cell) * np.uint64(0x100000001B3)  # FNV-1a
-    return (hashed >> np.uint64(32)) % np.uint64(HELD_OUT_SHARE) == 0
+    is_drawn: NDArray[np.bool_] = (hashed >> np.uint64(32)) % np.uint64(HELD_OUT_SHARE) == 0
+    return is_drawn
 
 
 def infill_text(puzzle: Sequence[int], mask: str = "_") -> str:

@@ -1,0 +1,78 @@
+"""The official loop, plainly: padded batch, whole canvas, whole logits, one schedule a batch.
+
+A re-implementation of `diffusion_generate` (published `generation_utils.py`) to measure against.
+It shares the network's code with the engine, so the ratio is that of the loops.
+Letters: B rows of the batch, L tokens of a row, V vocabulary, M masked positions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dream.model.attention import PackedLayout
+from dream.model.modeling import DreamModel
+
+__all__ = ["diffusion_generate"]
+
+
+@torch.inference_mode()
+def diffusion_generate(
+    model: DreamModel,
+    prompts_BP: Tensor,
+    *,
+    max_new_tokens: int,
+    steps: int,
+    temperature: float = 0.0,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    eps: float = 1e-3,
+) -> Tensor:
+    """Token ids [B, L] after `steps` steps of alg "entropy", prompts of one length."""
+    mask_id = model.config.mask_token_id
+    x_BL = torch.nn.functional.pad(prompts_BP, (0, max_new_tokens), value=mask_id)
+    rows, length = x_BL.shape
+    timesteps = torch.linspace(1, eps, steps + 1)
+    for i in range(steps):
+        mask_BL = x_BL == mask_id
+        layout = PackedLayout.of([length] * rows, "cpu")
+        logits_BLV = model.logits(model(x_BL.flatten(), layout)).view(rows, length, -1)
+        logits_BLV = torch.cat([logits_BLV[:, :1], logits_BLV[:, :-1]], dim=1)
+        confidence_M, tokens_M = sample_tokens(logits_BLV[mask_BL], temperature, top_p, top_k)
+        left = mask_BL.sum() / mask_BL.shape[0]
+        share = 1 - timesteps[i + 1] / timesteps[i]
+        count = int(left * share) if i < steps - 1 else int(left)
+        if count == 0:
+            continue
+        full_BL = torch.full((rows, length), -torch.inf)
+        full_BL[mask_BL] = confidence_M
+        chosen_BC = full_BL.topk(count).indices
+        drawn_BL = torch.full_like(x_BL, mask_id)
+        drawn_BL[mask_BL] = tokens_M
+        row_index = torch.arange(rows)[:, None].expand_as(chosen_BC)
+        x_BL[row_index, chosen_BC] = drawn_BL[row_index, chosen_BC]
+    return x_BL
+
+
+def sample_tokens(
+    logits_MV: Tensor, temperature: float, top_p: float | None, top_k: int | None
+) -> tuple[Tensor, Tensor]:
+    """(negative entropy, token) of each masked position, filters by sorting the vocabulary."""
+    if temperature > 0:
+        logits_MV = logits_MV / temperature
+    if top_p is not None and top_p < 1:
+        sorted_MV, order_MV = logits_MV.sort(descending=True)
+        removed_MV = sorted_MV.softmax(-1).cumsum(-1) > top_p
+        removed_MV[:, 1:] = removed_MV[:, :-1].clone()
+        removed_MV[:, 0] = False
+        dropped_MV = torch.zeros_like(removed_MV).scatter_(-1, order_MV, removed_MV)
+        logits_MV = logits_MV.masked_fill(dropped_MV, torch.finfo(logits_MV.dtype).min)
+    if top_k is not None:
+        kth_M1 = logits_MV.topk(top_k).values[:, -1:]
+        logits_MV = logits_MV.masked_fill(logits_MV < kth_M1, torch.finfo(logits_MV.dtype).min)
+    probs_MV = logits_MV.softmax(-1)
+    if temperature > 0:
+        tokens_M = torch.distributions.Categorical(probs=probs_MV).sample()
+    else:
+        tokens_M = probs_MV.max(-1).indices
+    return (probs_MV * (probs_MV + 1e-10).log()).sum(-1), tokens_M

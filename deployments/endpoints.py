@@ -1,0 +1,174 @@
+"""What each route does: a body in, drafts to a replica, an answer out."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, get_args
+from uuid import uuid4
+
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from deployments.answers import Capabilities, Defaults, ModelAnswer, ModelList
+from deployments.body import read_body
+from deployments.drafts import Draft, Filling
+from deployments.errors import ApiError
+from deployments.protocol import LIMITS, CompletionBody, Diffusion, GenerationBody, InfillBody
+from deployments.replicas import Replicas
+from deployments.translate import (
+    completion_answer,
+    completion_drafts,
+    infill_answer,
+    infill_drafts,
+)
+from dream.params import Order
+
+__all__ = ["Endpoints", "IngressConfig"]
+
+Body = TypeVar("Body", bound=GenerationBody)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngressConfig:
+    """What the HTTP layer is told once; times in seconds."""
+
+    model_id: str
+    max_body_bytes: int
+    body_timeout_s: float
+    timeout_s: float
+    max_token_forwards: int
+
+
+class Endpoints:
+    """One method for each route; clock and seeds come from outside."""
+
+    def __init__(
+        self,
+        replicas: Replicas,
+        config: IngressConfig,
+        *,
+        clock: Callable[[], float] = time.time,
+        draw_seed: Callable[[], int] = lambda: secrets.randbits(63),
+    ) -> None:
+        self._replicas = replicas
+        self._config = config
+        self._clock = clock
+        self._draw_seed = draw_seed
+        self._started_at = int(clock())
+
+    async def health(self) -> Response:
+        """This process answers."""
+        return JSONResponse({})
+
+    async def ready(self) -> Response:
+        """At least one warmed replica runs."""
+        if not await self._replicas.is_ready():
+            raise ApiError("model_loading", "No replica is ready.", retry_after_s=5)
+        return JSONResponse({})
+
+    async def models(self) -> Response:
+        """The one model, as a list."""
+        return _json(ModelList(data=[await self._model_card()]))
+
+    async def model(self, model_id: str) -> Response:
+        """The one model by its id."""
+        self._check_model(model_id)
+        return _json(await self._model_card())
+
+    async def completions(self, request: Request) -> Response:
+        """Prompt, hole, and a suffix if there is one."""
+        body = await self._read(request, CompletionBody)
+        answer_id, created = f"cmpl-{uuid4().hex}", int(self._clock())
+        drafts = completion_drafts(body, answer_id=answer_id, seed=self._seed(body))
+        fillings = await self._fill(drafts, template_param="prompt")
+        answer = completion_answer(body, drafts, fillings, answer_id=answer_id, created=created)
+        return _json(answer)
+
+    async def infill(self, request: Request) -> Response:
+        """Fixed text and holes."""
+        body = await self._read(request, InfillBody)
+        answer_id, created = f"infill-{uuid4().hex}", int(self._clock())
+        drafts = infill_drafts(body, answer_id=answer_id, seed=self._seed(body))
+        fillings = await self._fill(drafts, template_param="segments")
+        answer = infill_answer(body, drafts, fillings, answer_id=answer_id, created=created)
+        return _json(answer)
+
+    async def _read(self, request: Request, model: type[Body]) -> Body:
+        _refuse_proxy_headers(request)
+        config = self._config
+        body = await read_body(
+            request, model, max_bytes=config.max_body_bytes, timeout_s=config.body_timeout_s
+        )
+        self._check_model(body.model)
+        return body
+
+    def _check_model(self, model_id: str) -> None:
+        if model_id != self._config.model_id:
+            raise ApiError(
+                "model_not_found", "This model is not served: see /v1/models.", param="model"
+            )
+
+    def _seed(self, body: GenerationBody) -> int:
+        return self._draw_seed() if body.seed is None else body.seed
+
+    async def _fill(self, drafts: Sequence[Draft], *, template_param: str) -> list[Filling]:
+        filled = await self._in_time(self._replicas.fill(drafts))
+        if isinstance(filled, list):
+            return filled
+        raise ApiError(filled.code, filled.message, param=_param(filled.field, template_param))
+
+    async def _in_time(self, work: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                return await work
+        except TimeoutError:
+            message = f"There was no answer within {self._config.timeout_s:g} s."
+            raise ApiError("timeout", message) from None
+
+    async def _model_card(self) -> ModelAnswer:
+        config = self._config
+        card = await self._in_time(self._replicas.card())
+        return ModelAnswer(
+            id=config.model_id,
+            created=self._started_at,
+            max_model_len=card.max_model_len,
+            capabilities=Capabilities(orders=list(get_args(Order))),
+            defaults=Defaults(),
+            limits={
+                **LIMITS,
+                "body_bytes": config.max_body_bytes,
+                "timeout_s": config.timeout_s,
+                "token_forwards": config.max_token_forwards,
+            },
+        )
+
+
+_DIFFUSION_FIELDS = frozenset(Diffusion.model_fields)
+_SAMPLING_FIELDS = frozenset({"temperature", "top_p", "top_k", "seed"})
+
+
+def _param(field: str | None, template_param: str) -> str | None:
+    """Where on the wire dream's `field` came from; what is no parameter is of the template."""
+    if field is None or field in _SAMPLING_FIELDS:
+        return field
+    return f"diffusion.{field}" if field in _DIFFUSION_FIELDS else template_param
+
+
+_PROXY_HEADERS = ("x-request-disconnect-disabled", "x-request-timeout-seconds")
+"""Serve's proxy obeys these; with the first, a caller that is gone would keep its canvases."""
+
+
+def _refuse_proxy_headers(request: Request) -> None:
+    for name in _PROXY_HEADERS:
+        if name in request.headers:
+            raise ApiError("invalid_value", f"The header {name} is not taken here.")
+
+
+def _json(answer: BaseModel) -> Response:
+    return Response(answer.model_dump_json(), media_type="application/json")

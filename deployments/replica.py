@@ -1,0 +1,143 @@
+"""DreamReplica: one engine in one Serve actor. Drafts in, fillings out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+
+from deployments.autoscaling import METRIC
+from deployments.drafts import Draft, Filling, ModelCard, Refusal
+from deployments.translate import to_filling, to_request
+from dream import (
+    AsyncEngine,
+    Completion,
+    Engine,
+    EngineConfig,
+    Hole,
+    Request,
+    SamplingParams,
+    Template,
+)
+from dream.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
+
+__all__ = ["DreamReplica", "ReplicaConfig"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaConfig:
+    """Which model runs how; `max_token_forwards` bounds one call of `fill`."""
+
+    model: str
+    device: Literal["cpu", "cuda"]
+    dtype: Literal["float32", "bfloat16"]
+    torch_threads: int
+    max_token_forwards: int
+
+
+class DreamReplica:
+    """Fills drafts; whatever is asked for at the same time shares the engine's batches.
+
+    The actor is up once its engine has run a request, so a running replica is a warmed one.
+    """
+
+    def __init__(self, config: ReplicaConfig) -> None:
+        torch.set_num_threads(config.torch_threads)
+        engine = Engine.from_pretrained(
+            config.model, EngineConfig(device=config.device, dtype=config.dtype)
+        )
+        if engine.tokenizer is None:
+            raise CheckpointError(f"{config.model}: serving text needs the tokenizer files")
+        engine.generate([_warm_up_request()])
+        self._tokenizer = engine.tokenizer
+        self._card = ModelCard(max_model_len=engine.max_model_len, vocab_size=engine.vocab_size)
+        self._max_token_forwards = config.max_token_forwards
+        self._engine = AsyncEngine(engine)
+
+    async def fill(self, drafts: Sequence[Draft]) -> list[Filling] | Refusal:
+        """Every draft filled, in order; cancelling the call aborts all of its canvases."""
+        try:
+            requests = [to_request(draft, self._tokenizer.encode) for draft in drafts]
+            if (refusal := self._over_budget(requests)) is not None:
+                return refusal
+            completions = await self._run_all(requests)
+        except InvalidRequest as invalid:
+            return _refusal(invalid)
+        pairs = zip(drafts, completions, strict=True)
+        return [to_filling(draft, done, self._tokenizer.decode) for draft, done in pairs]
+
+    def card(self) -> ModelCard:
+        """What the model card shows."""
+        return self._card
+
+    def stats(self) -> dict[str, float]:
+        """The engine's counters, and what it has before it now."""
+        return {
+            **{name: float(value) for name, value in asdict(self._engine.stats).items()},
+            "requests": float(self._engine.num_requests),
+            **self.record_autoscaling_stats(),
+        }
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve hands to `BacklogPolicy`."""
+        return {METRIC: float(self._engine.queued_token_forwards)}
+
+    def check_health(self) -> None:
+        """Raises when the engine's thread is dead: Serve then replaces this actor."""
+        self._engine.check_health()
+
+    def close(self) -> None:
+        """Ends the engine's thread; whoever still waits gets an EngineError."""
+        self._engine.shutdown()
+
+    def _over_budget(self, requests: Sequence[Request]) -> Refusal | None:
+        cost = sum(_most_token_forwards(request) for request in requests)
+        if cost <= self._max_token_forwards:
+            return None
+        return Refusal(
+            code="compute_budget_exceeded",
+            field=None,
+            message=f"This asks for {cost} token-forwards (canvas tokens x steps x choices); "
+            f"at most {self._max_token_forwards} are allowed.",
+        )
+
+    async def _run_all(self, requests: Sequence[Request]) -> list[Completion]:
+        """All of them or none: the first failure aborts the rest and is the one raised."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._run(request)) for request in requests]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    async def _run(self, request: Request) -> Completion:
+        """Nothing is awaited between items, so a cancellation always lands in `generate`."""
+        completion: Completion | None = None
+        async for item in self._engine.generate(request):
+            if isinstance(item, Completion):
+                completion = item
+        assert completion is not None, "generate ends with a completion"
+        return completion
+
+
+def _warm_up_request() -> Request:
+    return Request(
+        id="warm-up", template=Template([Hole(8)]), params=SamplingParams(steps=2, seed=0)
+    )
+
+
+def _most_token_forwards(request: Request) -> int:
+    template = request.template
+    return template.num_tokens * (request.params.steps or template.num_masked)
+
+
+def _refusal(invalid: InvalidRequest) -> Refusal:
+    too_long = isinstance(invalid, ContextLengthExceeded)
+    return Refusal(
+        code="context_length_exceeded" if too_long else "invalid_value",
+        field=invalid.field,
+        message=f"Allowed: {invalid.allowed}.",
+    )

@@ -1,0 +1,132 @@
+"""`python -m jobs`: Parquet in, Parquet out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from dream.errors import DreamError
+from jobs import options as flag
+from jobs.config import load_spec
+from jobs.errors import JobError
+from jobs.ledger import JobFolder
+from jobs.manifest import verify
+from jobs.report import as_lines, read_status
+
+__all__ = ["NOT_SETTINGS", "app", "main"]
+
+NOT_SETTINGS = ("config", "json", "overwrite", "break_lock")
+"""Flags of one call of `run`; all its others are settings of the job."""
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.command()
+def run(
+    ctx: typer.Context,
+    input: flag.Input = None,
+    output: flag.Output = None,
+    task: flag.Task = None,
+    config: flag.Config = None,
+    model: flag.Model = None,
+    dtype: flag.Dtype = None,
+    device: flag.Device = None,
+    prompt_column: flag.PromptColumn = None,
+    id_column: flag.IdColumn = None,
+    keep_columns: flag.KeepColumns = None,
+    max_new_tokens: flag.MaxNewTokens = None,
+    mask_token: flag.MaskToken = None,
+    steps: flag.Steps = None,
+    alg: flag.Alg = None,
+    alg_temp: flag.AlgTemp = None,
+    eps: flag.Eps = None,
+    temperature: flag.Temperature = None,
+    top_p: flag.TopP = None,
+    top_k: flag.TopK = None,
+    order: flag.Order = None,
+    early_exit: flag.EarlyExit = None,
+    seed: flag.Seed = None,
+    limit: flag.Limit = None,
+    replicas: flag.Replicas = None,
+    granule: flag.Granule = None,
+    on_row_error: flag.OnRowError = None,
+    json: flag.AsJson = False,
+    overwrite: flag.Overwrite = False,
+    break_lock: flag.BreakLock = False,
+) -> None:
+    """Fill every row of the input, or go on where the same job was interrupted."""
+    from jobs import drive  # torch, which status and verify do without
+
+    settings = {name: value for name, value in ctx.params.items() if name not in NOT_SETTINGS}
+    given = {name: value for name, value in settings.items() if value not in (None, [], ())}
+    spec = load_spec(given, config)
+    folder = drive.run(spec, overwrite=overwrite, break_lock=break_lock)
+    print(as_lines(read_status(folder), as_json=json))
+
+
+@app.command()
+def resume(
+    output: flag.Job,
+    replicas: flag.Replicas = None,
+    break_lock: flag.BreakLock = False,
+    json: flag.AsJson = False,
+) -> None:
+    """Go on with an interrupted job exactly as it was begun."""
+    from jobs import drive
+
+    folder = drive.resume(output, replicas=replicas, break_lock=break_lock)
+    print(as_lines(read_status(folder), as_json=json))
+
+
+@app.command()
+def status(output: flag.Job, json: flag.AsJson = False) -> None:
+    """Say how far a job is."""
+    print(as_lines(read_status(_folder(output)), as_json=json))
+
+
+@app.command("verify")
+def verify_command(output: flag.Job, deep: flag.Deep = False) -> None:
+    """Prove that a finished output holds every row exactly once."""
+    state = read_status(_folder(output))
+    if state.state != "finished":
+        print(as_lines(state, as_json=False))
+        raise typer.Exit(4)
+    problems = verify(_folder(output), deep=deep)
+    print("\n".join(problems) or f"{state.rows_total:,} rows in and out, each of them once")
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command("train")
+def train_command(
+    output: flag.Checkpoint,
+    updates: flag.Updates = None,
+    batch_size: flag.BatchSize = None,
+    seed: flag.Seed = None,
+) -> None:
+    """Train a small Dream on generated 4x4 Sudoku; the defaults made the embedded checkpoint."""
+    from jobs.train import TrainConfig, train  # torch and transformers, which no other verb loads
+
+    given = {"updates": updates, "batch_size": batch_size, "seed": seed}
+    config = TrainConfig(**{name: value for name, value in given.items() if value is not None})
+    train(config, output, lambda line: print(line, file=sys.stderr, flush=True))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit; an error of ours is told in its own words, not as a traceback."""
+    try:
+        app(arguments)
+    except DreamError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code if isinstance(error, JobError) else 1)
+
+
+def _folder(output: Path) -> JobFolder:
+    return JobFolder(Path(os.path.abspath(output)))
+
+
+if __name__ == "__main__":
+    main()

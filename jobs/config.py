@@ -1,0 +1,193 @@
+"""What a job is: the flags and YAML keys of `run`, and the fingerprint that guards a resume."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from dream.params import Alg, Order, SamplingParams
+from jobs.errors import Refused
+
+__all__ = ["SCHEMA_VERSION", "JobRecord", "JobSpec", "digest", "load_spec", "odd_letters"]
+
+SCHEMA_VERSION = 1
+"""Version of the output columns; part of every fingerprint."""
+
+NEUTRAL = frozenset({"output", "input", "replicas", "granule", "on_row_error"})
+"""Fields that change no row; what `input` names is fingerprinted by its files instead."""
+
+Json = str | int | float | bool | list[str] | None
+
+
+class JobSpec(BaseModel):
+    """One batch job. Every field is a flag of `run` and a key of its YAML file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: list[str] = Field(min_length=1)
+    output: str = Field(min_length=1)
+    task: Literal["generate", "infill"]
+    model: str = Field(min_length=1)
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "cpu"
+
+    prompt_column: str | None = None
+    id_column: str | None = None
+    keep_columns: list[str] | None = None
+    max_new_tokens: int = Field(default=128, ge=1)
+    mask_token: str = Field(default="<|mask|>", min_length=1)
+
+    steps: int | None = None
+    alg: Alg = "entropy"
+    alg_temp: float | None = None
+    eps: float = 1e-3
+    temperature: float = 0.0
+    top_p: float | None = None
+    top_k: int | None = None
+    order: Order = "confidence"
+    early_exit: bool = True
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+    limit: int | None = Field(default=None, ge=1)
+    replicas: int = Field(default=1, ge=1)
+    granule: int = Field(default=128, ge=1)
+    on_row_error: Literal["keep", "fail"] = "keep"
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _one_input(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("input")
+    @classmethod
+    def _absolute_inputs(cls, value: list[str]) -> list[str]:
+        return [_absolute(path) for path in value]
+
+    @field_validator("output")
+    @classmethod
+    def _absolute_output(cls, value: str) -> str:
+        if odd := odd_letters(_absolute(value)):
+            raise ValueError(f"{value}: a path without {odd} is needed")
+        return _absolute(value)
+
+    @field_validator("model")
+    @classmethod
+    def _absolute_model(cls, value: str) -> str:
+        return _absolute(value) if value != "embedded" and Path(value).is_dir() else value
+
+    @field_validator("keep_columns", mode="before")
+    @classmethod
+    def _columns(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return None if value == "*" else [name.strip() for name in value.split(",") if name.strip()]
+
+    @model_validator(mode="after")
+    def _sampling_is_valid(self) -> JobSpec:
+        self.sampling(seed=None, steps=None)
+        return self
+
+    def sampling(self, *, seed: int | None, steps: int | None) -> SamplingParams:
+        """Parameters of a row: its own steps, where it has any, beat the job's."""
+        return SamplingParams(
+            steps=self.steps if steps is None else steps,
+            alg=self.alg,
+            alg_temp=self.alg_temp,
+            eps=self.eps,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            order=self.order,
+            seed=seed,
+            early_exit=self.early_exit,
+        )
+
+    def identity(self) -> dict[str, Json]:
+        """The fields that decide what the rows become."""
+        return dict(self.model_dump(mode="json", exclude=set(NEUTRAL)))
+
+
+class JobRecord(BaseModel):
+    """`_dream/job.json`: written once, before the first row; `resume` follows it to the letter."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    job_id: str
+    created_at: str
+    num_rows: int
+    spec: JobSpec
+    identity: dict[str, Json]
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything that decides what the rows become."""
+        return digest(self.identity)
+
+    def differences(self, identity: Mapping[str, Json]) -> list[str]:
+        """One line for each field whose value is not this job's."""
+        lines: list[str] = []
+        for name in sorted(self.identity.keys() | identity.keys()):
+            then, now = self.identity.get(name), identity.get(name)
+            if then != now:
+                lines.append(f"{name}: {json.dumps(then)} -> {json.dumps(now)}")
+        return lines
+
+
+def digest(identity: Mapping[str, Json]) -> str:
+    """sha256 of canonical JSON."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def load_spec(flags: Mapping[str, object], config: Path | None = None) -> JobSpec:
+    """The job of a YAML file and the flags given beside it; a flag beats the file."""
+    values = dict(_read_yaml(config) if config else {})
+    values.update(flags)
+    try:
+        return JobSpec.model_validate(values)
+    except ValidationError as error:
+        raise Refused(
+            "\n".join(
+                _explain(problem["loc"], problem["msg"], problem["type"])
+                for problem in error.errors()
+            )
+        ) from error
+
+
+def odd_letters(path: str) -> str:
+    """Letters of a path that Ray Data reads as parts of a URL, so that it would miss the file."""
+    return " ".join(letter for letter in "%#?;" if letter in path)
+
+
+def _read_yaml(path: Path) -> dict[str, object]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise Refused(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise Refused(f"{path}: a mapping of flag names to values is expected")
+    return {str(key): value for key, value in values.items()}
+
+
+def _explain(location: tuple[int | str, ...], message: str, kind: str) -> str:
+    name = ".".join(str(part) for part in location)
+    if kind == "extra_forbidden":
+        close = difflib.get_close_matches(name, JobSpec.model_fields, n=1)
+        return f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else "")
+    if kind == "missing":
+        return f"--{name.replace('_', '-')} is required"
+    return f"{name}: {message}" if name else message
+
+
+def _absolute(path: str) -> str:
+    if "://" in path and not path.startswith("file://"):
+        raise ValueError(f"{path}: only paths that every node can open are served, not URIs")
+    return os.path.abspath(os.path.expanduser(path.removeprefix("file://")))

@@ -1,0 +1,47 @@
+"""The flags, each with its help; those of `run` have the names and defaults of `JobSpec`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+Job = Annotated[Path, Option("--output", "-o", help="Folder of the job.")]
+AsJson = Annotated[bool, Option("--json", help="Print one JSON object on standard output.")]
+BreakLock = Annotated[bool, Option("--break-lock", help="Take over from a driver that is dead.")]
+Overwrite = Annotated[bool, Option("--overwrite", help="Move an old output away first.")]
+Deep = Annotated[bool, Option("--deep", help="Read every page and checksum too.")]
+Config = Annotated[Path | None, Option(help="YAML file of these settings; a flag beats it.")]
+
+Input = Annotated[list[str] | None, Option("--input", "-i", help="Folder, .parquet file or glob.")]
+Output = Annotated[str | None, Option("--output", "-o", help="Folder of the job.")]
+Task = Annotated[str | None, Option(help="generate | infill")]
+Model = Annotated[str | None, Option(help="embedded, a checkpoint folder, or a Hub id.")]
+Dtype = Annotated[str | None, Option(help="float32 | bfloat16 | float16 (float32)")]
+Device = Annotated[str | None, Option(help="cpu | cuda (cpu)")]
+
+PromptColumn = Annotated[str | None, Option(help="Text column to continue, or to infill.")]
+IdColumn = Annotated[str | None, Option(help="Column that comes back as dream_id too.")]
+KeepColumns = Annotated[str | None, Option(help="Input columns to keep, as a,b ('*': all)")]
+MaxNewTokens = Annotated[int | None, Option(help="Tokens to generate for a prompt (128)")]
+MaskToken = Annotated[str | None, Option(help="A run of k of these is a hole ('<|mask|>')")]
+
+Steps = Annotated[int | None, Option(help="Denoising steps (one for each masked token)")]
+Alg = Annotated[str | None, Option(help="origin | maskgit_plus | topk_margin | entropy (entropy)")]
+AlgTemp = Annotated[float | None, Option(help="Temperature of the choice of positions.")]
+Eps = Annotated[float | None, Option(help="End of the time grid (0.001)")]
+Temperature = Annotated[float | None, Option(help="0 takes the most probable token (0)")]
+TopP = Annotated[float | None, Option(help="Nucleus of the token distribution.")]
+TopK = Annotated[int | None, Option(help="Most tokens of the token distribution.")]
+Order = Annotated[str | None, Option(help="confidence | random | left_to_right | right_to_left")]
+EarlyExit = Annotated[bool | None, Option(help="End a row once its answer is settled (yes)")]
+Seed = Annotated[int | None, Option(help="Seed of the job; every row derives its own (0)")]
+
+Limit = Annotated[int | None, Option(help="Take only the first N rows of the input.")]
+Replicas = Annotated[int | None, Option(min=1, help="Engines at work at once (1)")]
+Granule = Annotated[int | None, Option(help="Rows committed together (128)")]
+Checkpoint = Annotated[Path, Option("--output", "-o", help="Folder of the new checkpoint.")]
+Updates = Annotated[int | None, Option(min=1, help="Optimiser updates (4000)")]
+BatchSize = Annotated[int | None, Option(min=1, help="Rows of an update (192)")]
+OnRowError = Annotated[str | None, Option(help="keep | fail: what an error row means (keep)")]

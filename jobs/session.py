@@ -1,0 +1,81 @@
+"""The Ray that rows run on: the cluster of RAY_ADDRESS, or a small local one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from jobs.config import JobSpec
+from jobs.errors import Refused
+
+__all__ = ["check_resources", "ray_session"]
+
+LEAST_CPUS = 3
+"""Read, checkpoint filter and write take one each; with fewer a resume never starts."""
+
+OBJECT_STORE_BYTES = 300 * 2**20
+
+
+@contextmanager
+def ray_session(spec: JobSpec) -> Iterator[None]:
+    """Ray while rows are driven; refuses a cluster that the job would wait on for ever."""
+    _set_environment()
+    import ray  # after the environment: Ray reads it when it is imported
+
+    with tempfile.TemporaryDirectory(prefix="dj", dir="/tmp", ignore_cleanup_errors=True) as short:
+        if address := os.environ.get("RAY_ADDRESS"):
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=_cpus_wanted(spec) + 1,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                _temp_dir=short,
+            )
+        try:
+            check_resources(spec, _resources())
+            yield
+        finally:
+            ray.shutdown()
+
+
+def check_resources(spec: JobSpec, resources: Mapping[str, float]) -> None:
+    """Refuse replicas that could never be placed."""
+    gpus = spec.replicas if spec.device.startswith("cuda") else 0
+    for kind, wanted in (("CPU", _cpus_wanted(spec)), ("GPU", gpus)):
+        if (present := resources.get(kind, 0)) < wanted:
+            raise Refused(
+                f"{spec.replicas} replicas need {wanted} {kind}s, the cluster has {present:.0f}: "
+                "lower --replicas or use a larger cluster"
+            )
+
+
+def _set_environment() -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")  # Ray starts 32 by itself
+    if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def _cpus_wanted(spec: JobSpec) -> int:
+    """One CPU for each replica that computes on CPUs, and two that every job needs beside it."""
+    return max(LEAST_CPUS, 2 + (0 if spec.device.startswith("cuda") else spec.replicas))
+
+
+def _resources() -> Mapping[str, float]:
+    """What the cluster has, or may grow to where an autoscaler has told Ray its limits."""
+    import ray
+    from ray._private.state import state  # the limits have no public name
+
+    limits = state.get_max_resources_from_cluster_config() or {}
+    present: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return {kind: max(present.get(kind, 0), limits.get(kind, 0)) for kind in ("CPU", "GPU")}

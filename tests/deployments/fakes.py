@@ -1,0 +1,59 @@
+"""Replicas without Ray: every hole is filled with one letter, or whatever goes wrong goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from deployments.drafts import Draft, FilledHole, Filling, ModelCard, Refusal
+from dream import Hole, Usage
+
+
+class FakeReplicas:
+    """Fills hole i of a draft with its i-th capital letter; `trouble` is raised or returned."""
+
+    def __init__(self, trouble: Exception | Refusal | None = None, delay_s: float = 0.0) -> None:
+        self.trouble = trouble
+        self.delay_s = delay_s
+        self.drafts: list[Draft] = []
+        self.ready = True
+
+    async def fill(self, drafts: Sequence[Draft]) -> list[Filling] | Refusal:
+        await asyncio.sleep(self.delay_s)
+        if isinstance(self.trouble, Exception):
+            raise self.trouble
+        if isinstance(self.trouble, Refusal):
+            return self.trouble
+        self.drafts.extend(drafts)
+        return [filling(draft) for draft in drafts]
+
+    async def card(self) -> ModelCard:
+        return ModelCard(max_model_len=512, vocab_size=300)
+
+    async def is_ready(self) -> bool:
+        return self.ready
+
+
+def filling(draft: Draft) -> Filling:
+    """The draft filled with letters, at one forward pass for each hole."""
+    holes = [segment for segment in draft.segments if isinstance(segment, Hole)]
+    num_tokens = sum(hole.num_tokens for hole in holes)
+    return Filling(
+        holes=tuple(
+            FilledHole(
+                id=hole.id or str(index),
+                text=chr(65 + index) * hole.num_tokens,
+                num_tokens=hole.num_tokens,
+            )
+            for index, hole in enumerate(holes)
+        ),
+        finish_reason="length",
+        num_canvas_tokens=10 + num_tokens,
+        usage=Usage(
+            prompt_tokens=10,
+            completion_tokens=num_tokens,
+            steps=num_tokens,
+            forward_passes=len(holes),
+            token_forwards=(10 + num_tokens) * len(holes),
+        ),
+    )

@@ -1,0 +1,241 @@
+"""The routes over replicas that fill holes with letters: HTTP without Serve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from starlette.testclient import TestClient
+
+from deployments.drafts import Refusal
+from deployments.endpoints import Endpoints, IngressConfig
+from deployments.errors import ApiError
+from deployments.ingress import build_api
+from tests.deployments.fakes import FakeReplicas
+
+CONFIG = IngressConfig(
+    model_id="org/dream",
+    max_body_bytes=1000,
+    body_timeout_s=0.2,
+    timeout_s=0.2,
+    max_token_forwards=1000,
+)
+COMPLETION = {"model": "org/dream", "prompt": "p", "max_tokens": 3}
+INFILL = {"model": "org/dream", "segments": [{"text": "a"}, {"hole": 2, "id": "x"}]}
+
+
+@pytest.fixture
+def replicas() -> FakeReplicas:
+    return FakeReplicas()
+
+
+@pytest.fixture
+def client(replicas) -> Iterator[TestClient]:
+    endpoints = Endpoints(replicas, CONFIG, clock=lambda: 123.9, draw_seed=lambda: 42)
+    with TestClient(build_api(endpoints), raise_server_exceptions=False) as client:
+        yield client
+
+
+def error_of(response) -> tuple[int, str, str | None]:
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    return response.status_code, body["error"]["code"], body["error"]["param"]
+
+
+def test_a_completion_has_openais_shape(client):
+    answer = client.post("/v1/completions", json=COMPLETION).json()
+
+    assert answer["object"] == "text_completion"
+    assert answer["id"].startswith("cmpl-")
+    assert (answer["created"], answer["model"]) == (123, "org/dream")
+    assert answer["choices"][0]["text"] == "AAA"
+    assert answer["choices"][0]["finish_reason"] == "length"
+
+
+def test_an_infill_returns_whole_text_and_spans(client):
+    answer = client.post("/v1/infill", json=INFILL).json()
+
+    assert answer["object"] == "infill"
+    assert answer["choices"][0]["text"] == "aAA"
+    assert answer["choices"][0]["spans"] == [{"id": "x", "text": "AA", "tokens": 2}]
+
+
+def test_a_seed_is_drawn_only_where_none_is_given(client, replicas):
+    drawn = client.post("/v1/completions", json=COMPLETION).json()
+    given = client.post("/v1/completions", json=COMPLETION | {"seed": 7}).json()
+
+    assert [a["choices"][0]["diffusion"]["seed"] for a in (drawn, given)] == [42, 7]
+    assert [draft.params.seed for draft in replicas.drafts] == [42, 7]
+
+
+def test_models_shows_the_one_model_with_its_limits(client):
+    (card,) = client.get("/v1/models").json()["data"]
+
+    assert client.get("/v1/models/org/dream").json() == card
+    assert (card["id"], card["object"], card["max_model_len"]) == ("org/dream", "model", 512)
+    assert card["limits"]["steps"] == 2048
+    assert card["limits"]["body_bytes"] == 1000
+    assert card["capabilities"]["infill"] is True
+
+
+def test_the_defaults_shown_are_those_that_hold(client, replicas):
+    shown = client.get("/v1/models/org/dream").json()["defaults"]
+    client.post("/v1/completions", json={"model": "org/dream", "prompt": "p"})
+    client.post("/v1/completions", json={"model": "org/dream", "prompt": "p"} | shown)
+
+    bare, spelled = replicas.drafts
+    assert bare.segments == spelled.segments
+    assert bare.params == spelled.params
+
+
+def test_health_is_the_process_and_ready_is_a_replica(client, replicas):
+    assert client.get("/ready").json() == {}
+
+    replicas.ready = False
+
+    assert client.get("/health").json() == {}
+    assert error_of(client.get("/ready")) == (503, "model_loading", None)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", "/nothing", (404, "not_found", None)),
+        ("GET", "/", (404, "not_found", None)),
+        ("GET", "/docs", (404, "not_found", None)),
+        ("GET", "/openapi.json", (404, "not_found", None)),
+        ("POST", "/v1/completions/", (404, "not_found", None)),
+        ("GET", "/v1/completions", (405, "method_not_allowed", None)),
+        ("DELETE", "/v1/models", (405, "method_not_allowed", None)),
+        ("GET", "/v1/models/other", (404, "model_not_found", "model")),
+    ],
+)
+def test_errors_of_the_framework_have_the_same_shape(client, method, path, expected):
+    assert error_of(client.request(method, path)) == expected
+
+
+def test_a_wrong_method_is_told_the_right_one(client):
+    assert client.get("/v1/infill").headers["allow"] == "POST"
+
+
+def test_another_model_is_not_found(client):
+    response = client.post("/v1/completions", json=COMPLETION | {"model": "gpt"})
+
+    assert error_of(response) == (404, "model_not_found", "model")
+
+
+@pytest.mark.parametrize("header", ["x-request-disconnect-disabled", "X-Request-Timeout-Seconds"])
+def test_a_caller_cannot_steer_serves_proxy(client, header):
+    response = client.post("/v1/completions", json=COMPLETION, headers={header: "?1"})
+
+    assert error_of(response) == (400, "invalid_value", None)
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
+def test_only_json_is_taken(client, content_type):
+    response = client.post(
+        "/v1/completions", content=json.dumps(COMPLETION), headers={"content-type": content_type}
+    )
+
+    assert error_of(response) == (415, "unsupported_media_type", None)
+
+
+def test_a_charset_after_the_media_type_is_fine(client):
+    response = client.post(
+        "/v1/completions",
+        content=json.dumps(COMPLETION),
+        headers={"content-type": "Application/JSON; charset=utf-8"},
+    )
+
+    assert response.status_code == 200
+
+
+def test_a_body_over_the_limit_is_refused_by_its_declared_length(client):
+    response = client.post("/v1/completions", json=COMPLETION | {"prompt": "x" * 1000})
+
+    assert error_of(response) == (413, "request_too_large", None)
+
+
+def test_a_body_over_the_limit_is_refused_while_it_arrives(client):
+    def chunks() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b"x" * 100
+
+    response = client.post(
+        "/v1/completions", content=chunks(), headers={"content-type": "application/json"}
+    )
+
+    assert error_of(response) == (413, "request_too_large", None)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b"{", (400, "invalid_json", None)),
+        (b"\xff", (400, "invalid_json", None)),
+        (b"[" * 900, (400, "invalid_json", None)),
+        (b"[]", (400, "invalid_value", None)),
+        (b'{"model": "org/dream"}', (400, "missing_required_parameter", "prompt")),
+    ],
+)
+def test_broken_bodies_have_the_same_shape(client, raw, expected):
+    response = client.post(
+        "/v1/completions", content=raw, headers={"content-type": "application/json"}
+    )
+
+    assert error_of(response) == expected
+
+
+@pytest.mark.parametrize(
+    ("refusal", "path", "expected"),
+    [
+        (("context_length_exceeded", "template"), "completions", "prompt"),
+        (("context_length_exceeded", "template"), "infill", "segments"),
+        (("invalid_value", "token_ids"), "completions", "prompt"),
+        (("invalid_value", "steps"), "completions", "diffusion.steps"),
+        (("invalid_value", "top_k"), "completions", "top_k"),
+        (("compute_budget_exceeded", None), "infill", None),
+    ],
+)
+def test_a_refusal_names_the_field_of_the_wire(client, replicas, refusal, path, expected):
+    code, field = refusal
+    replicas.trouble = Refusal(code=code, field=field, message="Allowed: less.")
+
+    response = client.post(f"/v1/{path}", json=INFILL if path == "infill" else COMPLETION)
+
+    assert error_of(response) == (400, code, expected)
+    assert response.json()["error"]["message"] == "Allowed: less."
+
+
+def test_overload_is_told_with_a_time_to_wait(client, replicas):
+    replicas.trouble = ApiError("overloaded", "Too many.", retry_after_s=1)
+
+    response = client.post("/v1/completions", json=COMPLETION)
+
+    assert error_of(response) == (503, "overloaded", None)
+    assert response.headers["retry-after"] == "1"
+    assert response.headers["x-should-retry"] == "true"
+
+
+def test_an_answer_that_takes_too_long_is_a_timeout_without_retry(client, replicas):
+    replicas.delay_s = 5
+
+    response = client.post("/v1/completions", json=COMPLETION)
+
+    assert error_of(response) == (504, "timeout", None)
+    assert response.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("given", "is_used"), [("abc-1._", True), ("a" * 129, False), ("a b", False), ("<x>", False)]
+)
+def test_a_bug_is_told_by_an_id_and_nothing_else(client, replicas, given, is_used):
+    replicas.trouble = RuntimeError("secret detail")
+
+    response = client.post("/v1/infill", json=INFILL, headers={"x-request-id": given})
+
+    assert error_of(response) == (500, "internal_error", None)
+    assert "secret" not in response.text
+    assert (given in response.text) is is_used

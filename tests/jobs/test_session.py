@@ -1,0 +1,38 @@
+"""A job is not started on a cluster that it would wait on for ever."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.config import JobSpec
+from jobs.errors import Refused
+from jobs.session import check_resources
+
+
+def spec_of(**more):
+    return JobSpec(input=["/in"], output="/out", task="generate", model="embedded", **more)
+
+
+@pytest.mark.parametrize(
+    ("settings", "resources"),
+    [
+        ({}, {"CPU": 3.0}),
+        ({"replicas": 2}, {"CPU": 4.0}),
+        ({"device": "cuda", "replicas": 2}, {"CPU": 3.0, "GPU": 2.0}),
+    ],
+)
+def test_a_cluster_that_is_large_enough_is_taken(settings, resources):
+    check_resources(spec_of(**settings), resources)
+
+
+@pytest.mark.parametrize(
+    ("settings", "resources", "message"),
+    [
+        ({}, {"CPU": 2.0}, "1 replicas need 3 CPUs, the cluster has 2"),
+        ({"replicas": 4}, {"CPU": 5.0}, "4 replicas need 6 CPUs"),
+        ({"device": "cuda"}, {"CPU": 8.0}, "1 replicas need 1 GPUs, the cluster has 0"),
+    ],
+)
+def test_a_cluster_that_is_too_small_is_refused_with_the_number(settings, resources, message):
+    with pytest.raises(Refused, match=message):
+        check_resources(spec_of(**settings), resources)

@@ -1,0 +1,118 @@
+"""The stage alone, without Ray: one engine, rows of many blocks, and errors that stay in rows."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pyarrow as pa
+import pytest
+
+from jobs.config import JobSpec
+from jobs.identity import FileRows, row_hashes, row_seed
+from jobs.inputs import input_columns
+from jobs.rows import output_schema
+from jobs.stages import GenerateRows, StagePlan, select_rows
+
+FILE = FileRows(path="/data/in.parquet", num_rows=12)
+PROMPTS = ["a", "bc", None, "d" * 600, "ef", "ghi", "j", "kl", "m", "n", "o", "p"]
+STEPS = [2, 2, 2, 2, 99999, None, 2, 2, 2, 2, 2, 2]
+
+
+@pytest.fixture(scope="module")
+def table():
+    columns = {"prompt": PROMPTS, "steps": pa.array(STEPS, pa.int64())}
+    return pa.table(columns | {"row_hash": row_hashes(FILE.path, 0, FILE.num_rows)})
+
+
+@pytest.fixture
+def stage(table):
+    spec = JobSpec(
+        input=["/data"],
+        output="/out",
+        task="generate",
+        model="embedded",
+        max_new_tokens=4,
+        steps=3,
+        temperature=0.8,
+        seed=11,
+    )
+    schema = table.schema.remove(table.schema.get_field_index("row_hash"))
+    columns = input_columns(spec, schema)
+    stage = GenerateRows(
+        StagePlan(spec=spec, columns=columns, files=(FILE,), schema=output_schema(schema, columns))
+    )
+    yield stage
+    stage._engine.shutdown()
+
+
+async def collect(stage, *blocks):
+    async def one(block):
+        return [out async for out in stage(block)]
+
+    return [tables[0] for tables in await asyncio.gather(*map(one, blocks))]
+
+
+def test_bad_rows_become_error_rows_and_their_neighbours_are_well(stage, table):
+    (out,) = asyncio.run(collect(stage, table))
+
+    statuses = out.column("status").to_pylist()
+    assert statuses == ["ok", "ok", "error", "too_long", "error", *["ok"] * 7]
+    assert out.column("error_type").to_pylist()[2:5] == [
+        "InvalidRequest",
+        "ContextLengthExceeded",
+        "InvalidRequest",
+    ]
+    assert "steps=99999" in out.column("error_message")[4].as_py()
+    assert out.column("src_row").to_pylist() == list(range(12))
+    assert set(out.column("src_file").to_pylist()) == {FILE.path}
+    assert out.column("steps").to_pylist()[5:7] == [3, 2]
+    assert out.column("seed")[0].as_py() == row_seed(11, table.column("row_hash")[0].as_py())
+
+
+def test_rows_that_are_not_utf8_become_error_rows(stage, table):
+    bad = pa.array([b"fine", b"\xff\xfe"]).cast(pa.binary())
+    text = pa.Array.from_buffers(pa.string(), 2, bad.buffers())
+    block = table.slice(0, 2).set_column(0, "prompt", text)
+
+    (out,) = asyncio.run(collect(stage, block))
+
+    assert out.column("status").to_pylist() == ["ok", "error"]
+    assert out.column("error_type")[1].as_py() == "UnicodeDecodeError"
+
+
+def test_blocks_in_flight_share_forwards_and_give_what_they_give_alone(stage, table):
+    blocks = [table.slice(5, 3), table.slice(8, 4)]
+    (alone_a,) = asyncio.run(collect(stage, blocks[0]))
+    (alone_b,) = asyncio.run(collect(stage, blocks[1]))
+    before = stage._engine.stats.steps
+
+    together = asyncio.run(collect(stage, *blocks))
+
+    shared = stage._engine.stats.steps - before
+    passes = sum(sum(out.column("forward_passes").to_pylist()) for out in together)
+    assert shared <= passes / 3
+    for alone, out in zip((alone_a, alone_b), together, strict=True):
+        assert out.drop(["latency_ms", "mean_confidence"]) == alone.drop(
+            ["latency_ms", "mean_confidence"]
+        )
+
+
+def test_a_dead_engine_ends_the_process_instead_of_failing_rows(stage, table, monkeypatch):
+    codes = []
+    monkeypatch.setattr("jobs.stages.os._exit", codes.append)
+    stage._engine.shutdown()
+
+    asyncio.run(collect(stage, table.slice(0, 1)))
+
+    assert codes == [1]
+
+
+def test_a_limit_counts_rows_over_files_in_their_order():
+    files = (FileRows(path="z", num_rows=3), FileRows(path="a", num_rows=3))
+    hashes = [*row_hashes("a", 0, 3).tolist(), *row_hashes("z", 0, 3).tolist()]
+    block = pa.table({"name": list("012345"), "row_hash": pa.array(hashes, pa.uint64())})
+
+    kept = select_rows(block, files=files, limit=4)
+
+    assert kept.column("name").to_pylist() == ["0", "3", "4", "5"]
+    assert select_rows(block.slice(1, 2), files=files, limit=4).num_rows == 0
