@@ -6,6 +6,7 @@ Everything runs on this machine with the embedded checkpoint, and is stopped at 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -58,6 +59,7 @@ class Outcome:
 def main() -> None:
     """Serve, ask, run the two jobs, and say where everything is."""
     started = time.monotonic()
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     # A short folder: Ray's sockets live in it and socket paths are limited.
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as temp:
         ray.init(
@@ -73,15 +75,12 @@ def main() -> None:
             show_http()
             show_parquet(ray.get_runtime_context().gcs_address)
         finally:
-            serve.shutdown()
-            ray.shutdown()
-    console.print(f"Done in {time.monotonic() - started:.0f} s; all that was started is stopped.\n")
-    console.print(
-        "To serve the real model on a machine with a GPU:\n"
-        "  .venv/bin/serve run deployments.app:build_app "
-        "model=Dream-org/Dream-v0-Instruct-7B device=cuda dtype=bfloat16",
-        highlight=False,
-    )
+            ray.shutdown()  # the Ray of this run, and Serve in it
+    say(f"\nDone in {time.monotonic() - started:.0f} s; all that was started is stopped.")
+    say("To serve the real model, on a machine with a GPU of 24 GiB or more:")
+    serve_command = os.path.relpath(Path(sys.executable).parent / "serve")
+    say(f"  {serve_command} run deployments.app:build_app \\")
+    say("    model=Dream-org/Dream-v0-Instruct-7B device=cuda dtype=bfloat16")
 
 
 def show_http() -> None:
@@ -91,19 +90,20 @@ def show_http() -> None:
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     serve.run(build_app(AppArgs(model="embedded")), name="dream", route_prefix="/")
     puzzle = sudoku.draw_puzzles(np.random.default_rng(4), 1, GIVENS)[0][0].tolist()
-    body = {"segments": segments(sudoku.infill_text(puzzle)), "diffusion": {"steps": 16}}
+    body = {
+        "model": "embedded",
+        "segments": segments(sudoku.infill_text(puzzle)),
+        "diffusion": {"steps": 16},
+    }
     answer = post(f"http://127.0.0.1:{port}/v1/infill", body)
     text = answer["choices"][0]["text"]
     cells = sudoku.read_grid(text) or [0] * 16
     console.print(Columns([grid("given", puzzle), grid("filled in", cells, puzzle)]))
     verdict = "a valid solution" if sudoku.is_solved(puzzle, text) else "NOT a valid solution"
     cost = answer["usage"]["diffusion"]
-    console.print(
-        f"POST /v1/infill -> {text!r}: {verdict}, {cost['forward_passes']} forward passes, "
-        f"{cost['token_forwards']} token-forwards.\n",
-        highlight=False,
-    )
-    serve.shutdown()
+    say(f"POST /v1/infill -> {text}: {verdict}")
+    say(f"{cost['forward_passes']} forward passes, {cost['token_forwards']} token-forwards\n")
+    serve.delete("dream")
 
 
 def show_parquet(ray_address: str) -> None:
@@ -118,7 +118,7 @@ def show_parquet(ray_address: str) -> None:
     }
     pq.write_table(pa.table(rows), source)
     outcomes = [run_job(source, steps, ray_address) for steps in STEPS]
-    table = Table("steps", "solved", "forward passes", "token-forwards", "seconds", "output")
+    table = Table("steps", "solved", "forward passes", "token-forwards", "seconds, start included")
     for outcome in outcomes:
         table.add_row(
             str(outcome.steps),
@@ -126,9 +126,10 @@ def show_parquet(ray_address: str) -> None:
             f"{outcome.forward_passes:,}",
             f"{outcome.token_forwards:,}",
             f"{outcome.seconds:.0f}",
-            str(outcome.folder / "data"),
         )
     console.print(table)
+    for outcome in outcomes:
+        say(f"output of {outcome.steps:>2} steps: {outcome.folder / 'data'}")
 
 
 def run_job(source: Path, steps: int, ray_address: str) -> Outcome:
@@ -137,9 +138,11 @@ def run_job(source: Path, steps: int, ray_address: str) -> Outcome:
     command = [sys.executable, "-m", "jobs", "run", "--task", "infill", "--model", "embedded"]
     command += ["--input", str(source), "--output", str(folder), "--steps", str(steps)]
     command += ["--mask-token", "_", "--granule", "125", "--overwrite"]
-    console.print("$ " + " ".join(["python", *command[1:]]), highlight=False)
+    say("$ " + " ".join(["python", *command[1:]]))
+    # Ray's own pool of actors logs an error about how it passes constructor arguments.
+    quiet = {"RAY_ADDRESS": ray_address, "RAY_BACKEND_LOG_LEVEL": "fatal"}
     started = time.monotonic()
-    subprocess.run(command, check=True, env=os.environ | {"RAY_ADDRESS": ray_address})
+    subprocess.run(command, check=True, env=os.environ | quiet)
     seconds = time.monotonic() - started
     done = pq.read_table(folder / "data").to_pylist()
     solved = sum(sudoku.is_solved(row["puzzle"], row["output"] or "") for row in done)
@@ -151,6 +154,11 @@ def run_job(source: Path, steps: int, ray_address: str) -> Outcome:
         seconds=seconds,
         folder=folder,
     )
+
+
+def say(line: str) -> None:
+    """A plain line, never wrapped, so that a command can be copied."""
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def segments(text: str) -> list[dict[str, str | int]]:

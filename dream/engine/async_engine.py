@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from dream.engine.engine import Engine
@@ -72,7 +72,7 @@ class AsyncEngine:
         )
         return self._backlog + waiting
 
-    async def generate(self, request: Request) -> AsyncIterator[StepEvent | Completion]:
+    async def generate(self, request: Request) -> AsyncGenerator[StepEvent | Completion]:
         """Every step of a request, then its completion; closing the iterator aborts it.
 
         Raises InvalidRequest where `Engine.add` would, EngineError when the engine has died.

@@ -57,8 +57,6 @@ def test_hidden_states_equal_the_official_ones(case, models):
 @pytest.mark.parametrize("case", cases("sampling_filter"), ids=lambda case: case["case"])
 def test_filtered_distributions_equal_the_official_ones(case):
     recorded, params = tensors(case), case["params"]
-    if params["dtype"] == "bfloat16":
-        pytest.skip("bfloat16 arithmetic of the official code is no target: scores are float32")
     logits = torch.from_numpy(recorded["logits"])
     rows, vocabulary = logits.shape
     row_params = RowParams(
@@ -69,12 +67,14 @@ def test_filtered_distributions_equal_the_official_ones(case):
 
     found = {alg: sample(logits, row_params, STRATEGIES[alg].score) for alg in STRATEGIES}
 
+    # Our scores are float32 whatever the model's dtype, so bfloat16 cases can only be near.
+    is_exact = params["dtype"] == "float32"
     drawn = found["maskgit_plus"]
-    if "ties" not in case["case"]:
+    if is_exact and "ties" not in case["case"]:
         np.testing.assert_array_equal(drawn.token_ids_N.numpy(), recorded["argmax"])
     expected = {"maskgit_plus": "top1_prob", "topk_margin": "margin", "entropy": "neg_entropy"}
     for alg, name in expected.items():
-        tolerance = 1e-5 if alg == "entropy" else 1e-6
+        tolerance = (1e-5 if alg == "entropy" else 1e-6) if is_exact else 0.05
         np.testing.assert_allclose(
             found[alg].scores_N.numpy(), recorded[name], atol=tolerance, rtol=0
         )

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httpx
 import pytest
 from openai import OpenAI
-from pydantic.warnings import PydanticDeprecatedSince20
-
-from tests.conftest import free_port
-
-with warnings.catch_warnings():
-    # Ray 2.60 passes its own keywords to pydantic's Field (ray/serve/_private/config.py).
-    warnings.simplefilter("ignore", PydanticDeprecatedSince20)
-    from ray import serve
+from ray import serve
 
 from deployments.app import AppArgs, build_app
+from tests.conftest import free_port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
