@@ -133,7 +133,7 @@ def table(rows: list[Row]) -> str:
     lines += [
         "| " + " | ".join(str(value) for value in asdict(row).values()) + " |" for row in rows
     ]
-    return "\n".join(line.removesuffix(" |") + " |" for line in lines)
+    return "\n".join(lines)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 
 import pytest
@@ -77,13 +78,27 @@ def test_an_unknown_role_is_named():
 
 
 def test_the_official_folder_shape_gives_the_official_special_tokens(tmp_path):
-    """vocab.json + merges.txt + a DreamTokenizer config with auto_map, and no tokenizer.json."""
+    """vocab.json + merges.txt + a DreamTokenizer config with auto_map, and no tokenizer.json.
+
+    The vocabulary is a small stand-in; names and classes are those of the published folder.
+    """
     ids = write_byte_tokenizer(tmp_path)
+    vocab = json.loads((tmp_path / "vocab.json").read_text())
+    (tmp_path / "vocab.json").write_text(json.dumps(vocab | {"he": 256}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nh e\n")
+    path = tmp_path / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    moved = {str(int(i) + 1): token for i, token in config["added_tokens_decoder"].items()}
+    auto_map = {"AutoTokenizer": ["tokenization_dream.DreamTokenizer", None]}
+    path.write_text(json.dumps(config | {"added_tokens_decoder": moved, "auto_map": auto_map}))
 
     tokenizer = Tokenizer.from_folder(tmp_path)
 
-    assert {token: tokenizer.token_id(token) for token in ids} == ids
-    assert tokenizer.bos_token_id == ids["<|beginoftext|>"]
+    assert {token: tokenizer.token_id(token) for token in ids} == {t: i + 1 for t, i in ids.items()}
+    assert tokenizer.bos_token_id == ids["<|beginoftext|>"] + 1
+    assert tokenizer._backend.mask_token_id == ids["<|mask|>"] + 1
+    assert tokenizer._backend.eos_token_id == tokenizer._backend.pad_token_id
+    assert tokenizer.encode("he 12") == [256, 32, 49, 50]  # merged; digits stay single
     assert not (tmp_path / "tokenizer.json").exists()
 
 

@@ -1,4 +1,4 @@
-"""Every Python and curl example of docs/api.md, and every HTTP example, against a running Serve."""
+"""Every Python and curl example of README.md and docs/api.md, against a running Serve."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "docs/api.md").read_text(), re.M | re.S)
+TEXT = (ROOT / "docs/api.md").read_text() + (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.M | re.S)
 DOCS_URL = "http://127.0.0.1:8000"
 
 
@@ -22,8 +23,8 @@ def blocks(language: str) -> list[str]:
     return [text for name, text in BLOCKS if name == language]
 
 
-def test_the_page_has_examples_of_both_kinds():
-    assert len(blocks("python")) >= 3
+def test_the_pages_have_examples_of_both_kinds():
+    assert len(blocks("python")) >= 5
     assert len(blocks("bash")) >= 2
 
 
@@ -31,7 +32,7 @@ def test_the_page_has_examples_of_both_kinds():
 def test_a_python_example_runs(server, index):
     code = blocks("python")[index].replace(DOCS_URL, server.url)
 
-    exec(compile(code, f"docs/api.md python {index}", "exec"), {})
+    exec(compile(code, f"python example {index}", "exec"), {})
 
 
 @pytest.mark.parametrize("index", range(len(blocks("bash"))))

@@ -1,0 +1,98 @@
+"""The README tells the truth: its commands exist, its numbers are the recorded ones."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def table_after(words: str) -> list[list[str]]:
+    """Cells of the first Markdown table behind these words, without its head."""
+    rows = re.findall(r"^\|(.+)\|$", README[README.index(words) :], re.M)
+    cells = [[cell.strip() for cell in row.split("|")] for row in rows]
+    end = next((i for i in range(2, len(cells)) if len(cells[i]) != len(cells[0])), len(cells))
+    return cells[2:end]
+
+
+def test_the_benchmark_table_is_the_recorded_one():
+    record = json.loads((ROOT / "benchmarks/results/engine_x86_2core_202611.json").read_text())
+
+    keys = ("setting", "batch", "loop_tokens_per_s", "engine_tokens_per_s", "ratio")
+    assert table_after("The engine against a plain") == [
+        [str(row[key]) for key in keys] for row in record["rows"]
+    ]
+
+
+def test_the_sudoku_table_is_the_card():
+    card = json.loads((ROOT / "dream/embedded/card.json").read_text())
+    solved = {
+        (p["givens"], p["order"], p["steps"]): p["solved"] for p in card["measured"]["points"]
+    }
+
+    for givens, order, *cells in table_after("Held-out 4x4 Sudoku"):
+        for steps, cell in zip((1, 2, 4, 8, 16), cells, strict=True):
+            assert cell == f"{solved[int(givens), order, steps]:.3f}"
+
+
+def test_every_make_target_named_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+
+    named = set(re.findall(r"\bmake ([a-z-]+)", README))
+    assert {"demo", "test", "bench", "serve"} <= named <= targets
+
+
+def test_every_linked_file_exists():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_cluster_command_runs():
+    for line in re.findall(r"^python -m cluster ([^#&\n]+)", README, re.M):
+        arguments = [word for word in shlex.split(line) if word not in ("--output", "cluster.yaml")]
+        done = subprocess.run(
+            [sys.executable, "-m", "cluster", *arguments],
+            cwd=ROOT,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_every_jobs_command_parses():
+    import typer.main
+
+    from jobs.__main__ import app
+
+    commands = typer.main.get_command(app).commands
+    found = re.findall(r"^python -m jobs (\w+) (.+)", README, re.M)
+    assert len(found) >= 3
+    for name, rest in found:
+        assert commands[name].make_context(name, shlex.split(rest)).params["output"]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_the_demo_solves_its_puzzles_and_stops_what_it_started():
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.demo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert "a valid solution" in done.stdout
+    assert "NOT" not in done.stdout
+    rows = re.findall(r"│ (1|16)\s+│ ([\d.]+)%", done.stdout)
+    assert float(dict(rows)["16"]) >= 95
+    assert float(dict(rows)["1"]) <= float(dict(rows)["16"]) - 30
