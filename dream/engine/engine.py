@@ -51,6 +51,8 @@ class Engine:
     def from_pretrained(cls, model: str | Path, config: EngineConfig | None = None) -> Engine:
         """An engine over "embedded", a checkpoint folder, or a Hugging Face Hub id."""
         config = config or EngineConfig()
+        if torch.device(config.device).type == "cuda" and not torch.cuda.is_available():
+            raise InvalidRequest("device", config.device, "cpu, as torch finds no CUDA device here")
         folder = resolve(model)
         network = load_model(
             folder, dtype=DTYPES[config.dtype], device=config.device, backend=config.attention

@@ -157,5 +157,11 @@ def test_config_refuses_what_it_cannot_run():
             EngineConfig(**bad)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_cuda_on_a_machine_without_it_is_refused_with_words():
+    with pytest.raises(InvalidRequest, match="no CUDA device"):
+        Engine.from_pretrained("embedded", EngineConfig(device="cuda"))
+
+
 def test_a_checkpoint_without_tokenizer_loads():
     assert Engine.from_pretrained(GOLDEN / "ckpt_a").tokenizer is None
