@@ -28,7 +28,11 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.bench_engine
 
 serve: $(READY)
-	RAY_AUTH_MODE=$${RAY_AUTH_MODE:-token} $(BIN)/serve run deployments.app:build_app model=$${MODEL:-embedded}
+	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", 8000)).close()' 2>/dev/null \
+		|| { echo "port 8000 is in use: stop what listens there first" >&2; exit 1; }
+	@echo "http://127.0.0.1:8000 once it says ready; Ctrl-C stops it. Then: curl http://127.0.0.1:8000/v1/models"
+	@RAY_AUTH_MODE=token RAY_AUTH_TOKEN=$${RAY_AUTH_TOKEN:-$$($(BIN)/python -c 'import secrets; print(secrets.token_hex(32))')} \
+		RAY_USAGE_STATS_ENABLED=0 exec $(BIN)/serve run deployments.app:build_app model=$${MODEL:-embedded}
 
 train: $(READY)
 	$(BIN)/python -m jobs train --output out/embedded
@@ -40,6 +44,7 @@ clean:
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python >= 3.11 is needed; say which with PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "setting up $(VENV), once (about 2 GB; some minutes)"
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.lock)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock

@@ -140,7 +140,7 @@ class Defaults(_Answer):
     max_tokens: int = 16
     temperature: float = 0.0
     n: int = 1
-    diffusion: Diffusion = Diffusion()
+    diffusion: Diffusion = Diffusion(alg="entropy")
 
 
 class ModelAnswer(_Answer):

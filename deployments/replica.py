@@ -61,6 +61,8 @@ class DreamReplica:
         """Every draft filled, in order; cancelling the call aborts all of its canvases."""
         try:
             requests = [to_request(draft, self._tokenizer.encode) for draft in drafts]
+            for request in requests:
+                self._engine.engine.check(request)
             if (refusal := self._over_budget(requests)) is not None:
                 return refusal
             completions = await self._run_all(requests)

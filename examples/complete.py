@@ -18,10 +18,10 @@ def main(base_url: str = "http://127.0.0.1:8000/v1") -> None:
 
     first = client.completions.create(
         model=model,
-        prompt="S:1234/3412/",
-        max_tokens=9,
+        prompt="S:1030/0002/2001/0320=",
+        max_tokens=24,
         temperature=0.7,
-        extra_body={"diffusion": {"steps": 5}},
+        extra_body={"diffusion": {"steps": 16}},
     )
     print(first.choices[0].text, first.usage)
 
@@ -33,11 +33,11 @@ def main(base_url: str = "http://127.0.0.1:8000/v1") -> None:
     said = first.choices[0].diffusion
     again = client.completions.create(
         model=model,
-        prompt="S:1234/3412/",
-        max_tokens=9,
+        prompt="S:1030/0002/2001/0320=",
+        max_tokens=24,
         temperature=0.7,
         seed=said["seed"],
-        extra_body={"diffusion": {"steps": 5}},
+        extra_body={"diffusion": {"steps": 16}},
     )
     print("the same text again:", again.choices[0].text == first.choices[0].text)
 

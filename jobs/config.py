@@ -155,7 +155,7 @@ def load_spec(flags: Mapping[str, object], config: Path | None = None) -> JobSpe
         return JobSpec.model_validate(values)
     except ValidationError as error:
         raise Refused(
-            "\n".join(
+            "; ".join(
                 _explain(problem["loc"], problem["msg"], problem["type"])
                 for problem in error.errors()
             )
@@ -179,6 +179,7 @@ def _read_yaml(path: Path) -> dict[str, object]:
 
 def _explain(location: tuple[int | str, ...], message: str, kind: str) -> str:
     name = ".".join(str(part) for part in location)
+    message = message.removeprefix("Value error, ")
     if kind == "extra_forbidden":
         close = difflib.get_close_matches(name, JobSpec.model_fields, n=1)
         return f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else "")

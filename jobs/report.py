@@ -113,6 +113,8 @@ def as_lines(status: Status, *, as_json: bool) -> str:
         f"rows     {status.rows_committed:,} of {status.rows_total:,}  {counts}".rstrip(),
         f"cost     {status.token_forwards:,} token-forwards",
     ]
+    if status.rows_committed and not status.statuses.get("ok"):
+        lines.append("no row is ok: the column error_message of the output says why")
     if status.owner:
         lines.append(f"driver   {status.owner}, heartbeat {status.heartbeat_age_s} s ago")
     if status.state == "stopped":

@@ -113,7 +113,10 @@ def prepare(
     """Read one row; raises `InvalidRequest` that names the column at fault."""
     pieces = tuple(_pieces(cells, spec, columns))
     if not any(isinstance(piece, Hole) for piece in pieces):
-        raise InvalidRequest(columns.template[0], "".join(map(str, pieces)), "at least one hole")
+        allowed = "at least one hole"
+        if columns.form == "text_with_masks":
+            allowed += f", a run of {spec.mask_token!r} (--mask-token)"
+        raise InvalidRequest(columns.template[0], "".join(map(str, pieces)), allowed)
     seed = _optional_integer("seed", cells.get("seed"))
     return Prepared(
         pieces=pieces,
@@ -230,7 +233,7 @@ def _segment(index: int, segment: Cell) -> Piece:
 
 def _string(field: str, value: Cell) -> str:
     if not isinstance(value, str):
-        raise InvalidRequest(field, value, "a string")
+        raise InvalidRequest(field, value, "it must be a string")
     return value
 
 

@@ -52,8 +52,8 @@ def check_resources(spec: JobSpec, resources: Mapping[str, float]) -> None:
     for kind, wanted in (("CPU", _cpus_wanted(spec)), ("GPU", gpus)):
         if (present := resources.get(kind, 0)) < wanted:
             raise Refused(
-                f"{spec.replicas} replicas need {wanted} {kind}s, the cluster has {present:.0f}: "
-                "lower --replicas or use a larger cluster"
+                f"--replicas {spec.replicas} on {spec.device} takes {wanted} {kind}s, and Ray has "
+                f"{present:.0f}: use fewer replicas, another --device or a larger cluster"
             )
 
 

@@ -25,6 +25,7 @@ from dream.model.attention import PackedLayout
 from dream.model.config import DreamConfig
 from dream.model.modeling import DreamModel
 from dream.model.tokenizer import Tokenizer, write_byte_tokenizer
+from jobs.errors import Refused
 from jobs.tasks import sudoku
 
 __all__ = ["TrainConfig", "train"]
@@ -65,6 +66,8 @@ Form = Callable[[np.random.Generator, int], TokenBatch]
 
 def train(config: TrainConfig, out: Path, say: Callable[[str], None]) -> None:
     """Train and write a checkpoint in the official layout, with its log in card.json."""
+    if out.is_dir() and any(out.iterdir()):
+        raise Refused(f"{out} is not empty: choose another --output")
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -79,6 +82,7 @@ def train(config: TrainConfig, out: Path, say: Callable[[str], None]) -> None:
     forms = _forms(tokenizer, special["<|endoftext|>"])
     log: list[dict[str, float]] = []
     started, tokens = time.monotonic(), 0
+    say(f"{config.updates} updates of {config.batch_size} rows; a line every {config.log_every}")
     for update in range(config.updates):
         batch = forms[update % len(forms)](rng, config.batch_size)
         loss = _loss(model, batch, special["<|mask|>"])
@@ -90,13 +94,14 @@ def train(config: TrainConfig, out: Path, say: Callable[[str], None]) -> None:
         optimizer.zero_grad(set_to_none=True)
         _update_average(average, model, min(config.ema, (1 + update) / (10 + update)))
         tokens += batch.token_ids.numel()
-        if (update + 1) % config.log_every == 0:
+        if (update + 1) % config.log_every == 0 or update + 1 == config.updates:
             seconds = time.monotonic() - started
             log.append(
                 {"update": update + 1, "loss": round(loss.item(), 5), "s": round(seconds, 1)}
             )
             say(f"update {update + 1}/{config.updates} loss {loss.item():.4f} {seconds:.0f} s")
     _write(out, model, average, config, tokens, log)
+    say(f"wrote {out}; measure it with python -m benchmarks.embedded --model {out}")
 
 
 def _update_average(average: dict[str, Tensor], model: DreamModel, decay: float) -> None:

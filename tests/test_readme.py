@@ -77,7 +77,7 @@ def test_every_jobs_command_parses():
     found = re.findall(r"^python -m jobs (\w+) (.+)", README, re.M)
     assert len(found) >= 3
     for name, rest in found:
-        assert commands[name].make_context(name, shlex.split(rest)).params["output"]
+        assert commands[name].make_context(name, shlex.split(rest, comments=True)).params["output"]
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ class Engine:
 
     def add(self, request: Request) -> None:
         """Queue a request; InvalidRequest says what is wrong with one that cannot run."""
-        self._check(request)
+        self.check(request)
         canvas = Canvas(
             request,
             STRATEGIES[request.params.alg].plan,
@@ -159,7 +159,8 @@ class Engine:
         self.stats.logit_rows += len(batch.positions_N)
         self.stats.committed_tokens += sum(batch.counts)
 
-    def _check(self, request: Request) -> None:
+    def check(self, request: Request) -> None:
+        """Raise the InvalidRequest that `add` would."""
         if request.id in self._scheduler or request.id in self._finished:
             raise InvalidRequest("id", request.id, "not the id of a request that is under way")
         length = request.template.num_tokens

@@ -28,9 +28,9 @@ def test_a_cluster_that_is_large_enough_is_taken(settings, resources):
 @pytest.mark.parametrize(
     ("settings", "resources", "message"),
     [
-        ({}, {"CPU": 2.0}, "1 replicas need 3 CPUs, the cluster has 2"),
-        ({"replicas": 4}, {"CPU": 5.0}, "4 replicas need 6 CPUs"),
-        ({"device": "cuda"}, {"CPU": 8.0}, "1 replicas need 1 GPUs, the cluster has 0"),
+        ({}, {"CPU": 2.0}, "--replicas 1 on cpu takes 3 CPUs, and Ray has 2"),
+        ({"replicas": 4}, {"CPU": 5.0}, "--replicas 4 on cpu takes 6 CPUs"),
+        ({"device": "cuda"}, {"CPU": 8.0}, "on cuda takes 1 GPUs, and Ray has 0"),
     ],
 )
 def test_a_cluster_that_is_too_small_is_refused_with_the_number(settings, resources, message):

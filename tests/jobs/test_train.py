@@ -11,6 +11,7 @@ import torch
 from dream import Engine
 from dream.model.loader import weights_sha256
 from dream.model.tokenizer import Tokenizer, write_byte_tokenizer
+from jobs.errors import Refused
 from jobs.tasks import sudoku
 from jobs.train import TrainConfig, _forms, _loss, _new_model, train
 
@@ -68,6 +69,15 @@ def test_the_loss_reads_each_masked_position_one_row_earlier(forms, special):
 
     assert length == 21
     assert loss.item() < 1e-6
+
+
+def test_a_folder_that_holds_something_is_not_written_over(tmp_path):
+    (tmp_path / "model.safetensors").write_text("mine")
+
+    with pytest.raises(Refused, match="not empty"):
+        train(TINY, tmp_path, say=lambda line: None)
+
+    assert (tmp_path / "model.safetensors").read_text() == "mine"
 
 
 def test_a_run_learns_repeats_and_loads(tmp_path):
