@@ -64,6 +64,7 @@ def build_app(args: AppArgs) -> serve.Application:
         ray_actor_options=resources.ray_actor_options,
         max_ongoing_requests=args.max_ongoing_requests,
         max_queued_requests=args.max_queued_requests,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
         graceful_shutdown_timeout_s=args.timeout_s,
     )(DreamReplica)
     ingress = serve.deployment(
@@ -73,6 +74,9 @@ def build_app(args: AppArgs) -> serve.Application:
     )(Ingress)
     return ingress.bind(replicas.bind(_replica_config(args)), _ingress_config(args))
 
+
+HEALTH_CHECK_PERIOD_S = 2.0
+"""A replica whose engine has died answers 500 until Serve looks, so it looks often."""
 
 INGRESS_REQUESTS = 4096
 """Far above what replicas take and queue: it is there that requests are refused."""

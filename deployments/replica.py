@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Literal
 
 import torch
@@ -60,7 +61,8 @@ class DreamReplica:
     async def fill(self, drafts: Sequence[Draft]) -> list[Filling] | Refusal:
         """Every draft filled, in order; cancelling the call aborts all of its canvases."""
         try:
-            requests = [to_request(draft, self._tokenizer.encode) for draft in drafts]
+            encode = cache(self._tokenizer.encode)  # choices of one prompt share its text
+            requests = [to_request(draft, encode) for draft in drafts]
             for request in requests:
                 self._engine.engine.check(request)
             if (refusal := self._over_budget(requests)) is not None:

@@ -3,6 +3,7 @@
 The names that need torch are imported when they are first used.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from dream.engine.config import EngineConfig
     from dream.engine.engine import Engine
     from dream.model.tokenizer import Tokenizer
+
+# MKL reads this at its first call: kernels that sum a row alike however many rows and threads
+# share the call. Without it a result would depend on batch-mates in its last bits.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 __all__ = [
     "AsyncEngine",

@@ -41,6 +41,7 @@ class Canvas:
         self.steps = request.params.steps or max(1, int(self.is_masked.sum()))
         self._plan = plan
         self._can_exit_early = can_exit_early and request.params.early_exit
+        self._has_eos = False
         self._visits = self._visits_from(0)
 
     def __len__(self) -> int:
@@ -83,8 +84,10 @@ class Canvas:
         self.is_masked[written] = False
         if not is_token.all():
             self._visits = self._visits_from(step + 1)
-        elif self._can_exit_early and np.isin(token_ids, self._eos_ids).any():
-            self._exit_early()
+        elif self._can_exit_early:
+            self._has_eos |= bool(np.isin(token_ids, self._eos_ids).any())
+            if self._has_eos:
+                self._exit_early()
         return StepEvent(
             request_id=self.request.id,
             step=step,
@@ -128,7 +131,7 @@ class Canvas:
         return self._plan(masked, self.request.params, self.steps, first)
 
     def _exit_early(self) -> None:
-        """Finish once no mask stands before the first EOS of any hole; the tails become EOS.
+        """Finish once no mask stands before the first EOS of any hole; the masks left become EOS.
 
         Commits are final, so no later step could change what a span shows.
         """
@@ -142,8 +145,9 @@ class Canvas:
                 return
             ends.append((hole, hole.start + int(eos.argmax())))
         for hole, end in ends:
-            self.token_ids[end : hole.end] = self.token_ids[end]
-            self.is_masked[hole.start : hole.end] = False
+            tail = slice(end, hole.end)
+            self.token_ids[tail][self.is_masked[tail]] = self.token_ids[end]
+            self.is_masked[tail] = False
         self._visits = []
 
     def _span(self, hole: HoleRange) -> Span:

@@ -14,6 +14,7 @@ __all__ = ["MAX_STEPS", "Alg", "Order", "SamplingParams"]
 Alg = Literal["origin", "maskgit_plus", "topk_margin", "entropy"]
 Order = Literal["confidence", "random", "left_to_right", "right_to_left"]
 
+TEMPERATURES = "0 or a number in [0.0001, 10000]"
 MAX_STEPS = 2048
 """Most denoising steps a request may ask for; the trained context is 2048 tokens."""
 
@@ -52,15 +53,20 @@ class SamplingParams:
         _choice("order", self.order, get_args(Order))
         if self.order != "confidence" and self.alg == "origin":
             raise InvalidRequest("order", self.order, "alg 'origin' has no order: use another alg")
-        _number("alg_temp", self.alg_temp, lambda v: v >= 0, "None or a number >= 0")
+        _number("alg_temp", self.alg_temp, _is_temperature, f"None, {TEMPERATURES}")
         _number("eps", self.eps, lambda v: 0 < v < 1, "a number in (0, 1)", optional=False)
-        _number("temperature", self.temperature, lambda v: v >= 0, "a number >= 0", optional=False)
+        _number("temperature", self.temperature, _is_temperature, TEMPERATURES, optional=False)
         _number("top_p", self.top_p, lambda v: 0 <= v <= 1, "None or a number in [0, 1]")
         _integer("top_k", self.top_k, 1, None)
         _integer("seed", self.seed, 0, 2**63 - 1)
         for name in ("threshold", "block_length"):
             if getattr(self, name) is not None:
                 raise InvalidRequest(name, getattr(self, name), "not served: only None is allowed")
+
+
+def _is_temperature(value: float) -> bool:
+    """Outside this range float32 scores over- or underflow."""
+    return value == 0 or 1e-4 <= value <= 1e4
 
 
 def _integer(field: str, value: int | None, low: int, high: int | None) -> None:

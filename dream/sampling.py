@@ -94,7 +94,8 @@ def _inverse_cdf(probs_NK: Tensor, uniform_N: Tensor) -> Tensor:
     total_N1 = cdf_NK[:, -1:]
     below_total = torch.nextafter(total_N1, torch.zeros_like(total_N1))
     target_N1 = torch.minimum(uniform_N[:, None] * total_N1, below_total)
-    return torch.searchsorted(cdf_NK, target_N1, right=True)[:, 0]
+    index_N = torch.searchsorted(cdf_NK, target_N1, right=True)[:, 0]
+    return index_N.clamp(max=cdf_NK.shape[1] - 1)  # NaN sorts last; whoever settles refuses it
 
 
 def _sample_filtered(

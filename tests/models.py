@@ -27,6 +27,13 @@ def golden_engine(**config) -> Engine:
     return Engine(golden_model(), None, EngineConfig(**config))
 
 
+def ending_engine(**config) -> Engine:
+    """The same, but every third id is an end of text, so that holes end early and often."""
+    engine = golden_engine(**config)
+    engine.eos_token_ids = frozenset(range(0, VOCAB, 3))
+    return engine
+
+
 def request(name: str, shape: Sequence[int | Sequence[int]], **params) -> Request:
     """A request from its shape: an int is a hole of that size, a list is given tokens."""
     segments = [Hole(part) if isinstance(part, int) else Fixed(part) for part in shape]

@@ -18,9 +18,9 @@ __all__ = ["AsyncEngine"]
 Item = StepEvent | Completion | Exception
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Seat:
-    """A caller waiting for one request."""
+    """A caller waiting for one request; two seats are never equal."""
 
     request: Request
     loop: asyncio.AbstractEventLoop
@@ -40,7 +40,7 @@ class AsyncEngine:
         self._engine = engine
         self._wake = threading.Condition()
         self._inbox: deque[_Seat] = deque()
-        self._cancelled: deque[str] = deque()
+        self._cancelled: deque[_Seat] = deque()
         self._seats: dict[str, _Seat] = {}
         self._backlog = 0
         self._is_closed = False
@@ -92,7 +92,7 @@ class AsyncEngine:
                 yield item
         finally:
             if not is_over:
-                self._cancel(request.id)
+                self._cancel(seat)
 
     def check_health(self) -> None:
         """Raise EngineError when the engine can take no more requests."""
@@ -108,9 +108,9 @@ class AsyncEngine:
             self._wake.notify()
         self._thread.join()
 
-    def _cancel(self, request_id: str) -> None:
+    def _cancel(self, seat: _Seat) -> None:
         with self._wake:
-            self._cancelled.append(request_id)
+            self._cancelled.append(seat)
             self._wake.notify()
 
     def _run(self) -> None:
@@ -136,16 +136,25 @@ class AsyncEngine:
             arrivals, gone = list(self._inbox), list(self._cancelled)
             self._inbox.clear()
             self._cancelled.clear()
+        for seat in gone:
+            self._leave(seat)
         for seat in arrivals:
-            try:
-                self._engine.add(seat.request)
-                self._seats[seat.request.id] = seat
-            except DreamError as error:
-                seat.emit(error)
-        for request_id in gone:
-            self._engine.abort(request_id)
-            self._seats.pop(request_id, None)
+            if seat not in gone:
+                self._admit(seat)
         self._backlog = self._engine.pending_token_forwards
+
+    def _admit(self, seat: _Seat) -> None:
+        try:
+            self._engine.add(seat.request)
+            self._seats[seat.request.id] = seat
+        except DreamError as error:
+            seat.emit(error)
+
+    def _leave(self, seat: _Seat) -> None:
+        """Abort the caller's own request; another one may live under the same id."""
+        if self._seats.get(seat.request.id) is seat:
+            self._engine.abort(seat.request.id)
+            del self._seats[seat.request.id]
 
     def _deliver(self, events: list[StepEvent]) -> None:
         for event in events:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -25,6 +26,7 @@ REQUIRED = (*INTEGERS, "rms_norm_eps", "rope_theta", "eos_token_id")
 SERVED = {
     "hidden_act": ("silu",),
     "rope_scaling": (None,),
+    "rope_parameters": (None,),
     "use_sliding_window": (None, False),
     "use_mrope": (None, False),
     "tie_word_embeddings": (None, False),
@@ -58,6 +60,7 @@ class DreamConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: object) -> None:
         # transformers 5 treats this key as deprecated; read_config has refused other values.
         kwargs.pop("rope_scaling", None)
+        kwargs.pop("head_dim", None)
         super().__post_init__(**kwargs)
 
     @property
@@ -79,10 +82,11 @@ def read_config(folder: Path) -> DreamConfig:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; a checkpoint folder has one") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not readable as JSON: {error}") from error
     _check(path, values)
-    return DreamConfig(**{key: value for key, value in values.items() if key != "model_type"})
+    known = {"architectures", *DreamConfig.__annotations__}
+    return DreamConfig(**{key: value for key, value in values.items() if key in known})
 
 
 def _check(path: Path, values: object) -> None:
@@ -100,12 +104,21 @@ def _check(path: Path, values: object) -> None:
                 f"{path}: {key}={values[key]!r} is not served, only {allowed[-1]!r}"
             )
     _check_sizes(path, values)
+    eos = values["eos_token_id"]
+    for token in eos if isinstance(eos, list) else [eos]:
+        if type(token) is not int:
+            raise CheckpointError(
+                f"{path}: eos_token_id={eos!r} is neither an id nor a list of ids"
+            )
 
 
 def _check_sizes(path: Path, values: dict[str, int]) -> None:
     for key in INTEGERS:
-        if type(values[key]) is not int or values[key] < 0:
+        if type(values[key]) is not int or not 0 <= values[key] < 2**31:
             raise CheckpointError(f"{path}: {key}={values[key]!r} is not a count or an id")
+    for key in ("rms_norm_eps", "rope_theta"):
+        if type(values[key]) not in (int, float) or not 0 < values[key] < math.inf:
+            raise CheckpointError(f"{path}: {key}={values[key]!r} is not a number > 0")
     width, heads = values["hidden_size"], values["num_attention_heads"]
     kv_heads = values["num_key_value_heads"]
     if not heads or not kv_heads or width % heads or heads % kv_heads:
@@ -113,6 +126,8 @@ def _check_sizes(path: Path, values: dict[str, int]) -> None:
             f"{path}: hidden_size {width}, num_attention_heads {heads} and "
             f"num_key_value_heads {kv_heads} do not divide"
         )
+    if values.get("head_dim") not in (None, width // heads):
+        raise CheckpointError(f"{path}: head_dim={values['head_dim']!r} is not {width // heads}")
     if values["mask_token_id"] >= values["vocab_size"]:
         raise CheckpointError(
             f"{path}: mask_token_id {values['mask_token_id']} is outside the vocabulary"

@@ -32,8 +32,11 @@ def resolve(model: str | Path, revision: str | None = None) -> Path:
     if model == "embedded":
         return EMBEDDED
     folder = Path(model)
-    if folder.is_dir():
-        return folder
+    try:
+        if folder.is_dir():
+            return folder
+    except OSError as error:  # a name that is too long to be one
+        raise CheckpointError(f"no folder and no model: {error}") from error
     if isinstance(model, Path) or model.startswith((".", "/", "~")):
         raise CheckpointError(f"{folder}: no such folder")
     try:
@@ -116,10 +119,10 @@ def _check_tensor(
 
 def _read_index(path: Path) -> dict[str, str]:
     try:
-        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
+        weight_map = dict(json.loads(path.read_text(encoding="utf-8"))["weight_map"].items())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a safetensors index: {error!r}") from error
     for name, file in weight_map.items():
         if not isinstance(file, str) or Path(file).name != file:
             raise CheckpointError(f"{path}: tensor {name} lies in {file!r}, not in this folder")
-    return dict(weight_map)
+    return weight_map

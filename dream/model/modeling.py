@@ -16,19 +16,6 @@ from dream.model.config import DreamConfig
 
 __all__ = ["DreamModel"]
 
-MIN_GEMM_ROWS = 32
-"""CPU matrix kernels for fewer rows sum in another order, so a row alone would differ by a bit."""
-
-
-class RowwiseLinear(nn.Linear):
-    """A linear layer whose row results do not depend on how many rows share the call."""
-
-    def forward(self, x_NE: Tensor) -> Tensor:
-        missing = MIN_GEMM_ROWS - x_NE.shape[0]
-        if missing <= 0 or x_NE.device.type != "cpu":
-            return super().forward(x_NE)
-        return super().forward(F.pad(x_NE, (0, 0, 0, missing)))[:-missing]
-
 
 def silu(x: Tensor) -> Tensor:
     """x * sigmoid(x); the CPU's fused kernel rounds an element by its place in the tensor."""
@@ -58,10 +45,10 @@ class Attention(nn.Module):
         super().__init__()
         width, self.head_dim = config.hidden_size, config.head_dim
         kv_width = config.num_key_value_heads * self.head_dim
-        self.q_proj = RowwiseLinear(width, width, bias=True)
-        self.k_proj = RowwiseLinear(width, kv_width, bias=True)
-        self.v_proj = RowwiseLinear(width, kv_width, bias=True)
-        self.o_proj = RowwiseLinear(width, width, bias=False)
+        self.q_proj = nn.Linear(width, width, bias=True)
+        self.k_proj = nn.Linear(width, kv_width, bias=True)
+        self.v_proj = nn.Linear(width, kv_width, bias=True)
+        self.o_proj = nn.Linear(width, width, bias=False)
 
     def forward(self, x_TE: Tensor, rotary: Rotary, layout: PackedLayout, backend: str) -> Tensor:
         heads = (-1, self.head_dim)
@@ -79,9 +66,9 @@ class MLP(nn.Module):
     def __init__(self, config: DreamConfig) -> None:
         super().__init__()
         width, inner = config.hidden_size, config.intermediate_size
-        self.gate_proj = RowwiseLinear(width, inner, bias=False)
-        self.up_proj = RowwiseLinear(width, inner, bias=False)
-        self.down_proj = RowwiseLinear(inner, width, bias=False)
+        self.gate_proj = nn.Linear(width, inner, bias=False)
+        self.up_proj = nn.Linear(width, inner, bias=False)
+        self.down_proj = nn.Linear(inner, width, bias=False)
 
     def forward(self, x_TE: Tensor) -> Tensor:
         out_TE: Tensor = self.down_proj(silu(self.gate_proj(x_TE)) * self.up_proj(x_TE))
@@ -145,7 +132,7 @@ class DreamModel(PreTrainedModel):
     def __init__(self, config: DreamConfig, backend: str = "sdpa") -> None:
         super().__init__(config)
         self.model = Backbone(config)
-        self.lm_head = RowwiseLinear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.backend = backend
         self.post_init()
 

@@ -20,7 +20,7 @@ DEFAULT_SYSTEM = "You are a helpful assistant."
 class Tokenizer:
     """A checkpoint's tokenizer.
 
-    Text is encoded with special tokens off: `<|mask|>` in a prompt is seven plain characters
+    Text is encoded with special tokens off: `<|mask|>` in a prompt is eight plain characters
     and never opens a hole or a turn. Encoding normalises to NFC, as Qwen2's tokenizer does.
     """
 
@@ -33,6 +33,7 @@ class Tokenizer:
         """The tokenizer of a checkpoint folder; None where it has no tokenizer files."""
         if not (folder / "vocab.json").is_file() and not (folder / "tokenizer.json").is_file():
             return None
+        _check_json_objects(folder)
         try:
             backend = Qwen2Tokenizer.from_pretrained(folder, split_special_tokens=True)
         except (OSError, ValueError, KeyError) as error:
@@ -70,6 +71,19 @@ class Tokenizer:
         for role, content in turns:
             ids += [start, *self.encode(f"{role}\n{content}"), end, *newline]
         return [*ids, start, *self.encode("assistant\n")]
+
+
+def _check_json_objects(folder: Path) -> None:
+    for name in ("vocab.json", "tokenizer.json", "tokenizer_config.json"):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise CheckpointError(f"{path}: not readable as JSON: {error}") from error
+        if not isinstance(values, dict) or not values:
+            raise CheckpointError(f"{path}: not a JSON object with something in it")
 
 
 def write_byte_tokenizer(folder: Path) -> dict[str, int]:

@@ -81,6 +81,34 @@ def test_a_bad_request_is_refused_and_the_others_go_on(engine):
     assert done.id == "good"
 
 
+def test_cancelling_a_duplicate_leaves_the_first_request_alone(engine):
+    async def run():
+        first = asyncio.create_task(collect(engine, request("same", [[1], 60], steps=60)))
+        await until(lambda: engine.stats.steps > 1)
+        second = asyncio.create_task(collect(engine, request("same", [[1], 60], steps=60)))
+        await asyncio.sleep(0)
+        second.cancel()
+        async with asyncio.timeout(20):
+            return await first
+
+    _, done = asyncio.run(run())
+
+    assert done.id == "same"
+
+
+def test_an_id_can_be_used_again_at_once_after_a_cancel(engine):
+    async def once():
+        stream = engine.generate(request("same", [[1], 40], steps=40))
+        await anext(stream)
+        await stream.aclose()
+        async with asyncio.timeout(20):
+            return await collect(engine, request("same", [[2], 4]))
+
+    for _ in range(20):
+        _, done = asyncio.run(once())
+        assert done.token_ids[0] == 2
+
+
 def test_the_backlog_counts_token_forwards_and_drains(engine):
     async def run():
         stream = engine.generate(request("a", [[1] * 10, 20], steps=20))

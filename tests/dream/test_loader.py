@@ -121,12 +121,36 @@ def test_an_index_that_points_outside_the_folder_is_refused(sharded):
         ({"tie_word_embeddings": True}, "tie_word_embeddings"),
         ({"num_key_value_heads": 3}, "num_key_value_heads 3"),
         ({"hidden_size": "64"}, "hidden_size"),
+        ({"hidden_size": 2**70}, "hidden_size"),
+        ({"rms_norm_eps": "a"}, "rms_norm_eps"),
+        ({"rope_theta": "1e6"}, "rope_theta"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters"),
+        ({"eos_token_id": "x"}, "eos_token_id"),
+        ({"eos_token_id": [1, "a"]}, "eos_token_id"),
+        ({"head_dim": 32}, "head_dim=32 is not 16"),
     ],
 )
 def test_a_config_that_is_not_dreams_is_refused(single, changes, word):
     edit_config(single, **changes)
 
     assert_refused(single, "config.json", word)
+
+
+@pytest.mark.parametrize(
+    "extra", [{"head_dim": 16}, {"torch_dtype": "float99"}, {"id2label": {"a": 1}}]
+)
+def test_keys_that_change_nothing_are_no_obstacle(single, extra):
+    edit_config(single, **extra)
+
+    assert load(single).config.head_dim == 16
+
+
+@pytest.mark.parametrize("weight_map", [[], "x", None, 3])
+def test_an_index_of_another_shape_is_named(sharded, weight_map):
+    index = sharded / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+
+    assert_refused(sharded, "not a safetensors index")
 
 
 def test_a_config_that_is_not_json_is_named(single):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dream.errors import InvalidRequest
+from dream.errors import CheckpointError, InvalidRequest
 from dream.model.loader import EMBEDDED
 from dream.model.tokenizer import Tokenizer, write_byte_tokenizer
 
@@ -100,6 +100,17 @@ def test_the_official_folder_shape_gives_the_official_special_tokens(tmp_path):
     assert tokenizer._backend.eos_token_id == tokenizer._backend.pad_token_id
     assert tokenizer.encode("he 12") == [256, 32, 49, 50]  # merged; digits stay single
     assert not (tmp_path / "tokenizer.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("vocab.json", "{"), ("tokenizer_config.json", "[]"), ("vocab.json", "{}")]
+)
+def test_a_broken_file_is_named(tmp_path, name, text):
+    write_byte_tokenizer(tmp_path)
+    (tmp_path / name).write_text(text)
+
+    with pytest.raises(CheckpointError, match=name):
+        Tokenizer.from_folder(tmp_path)
 
 
 def test_a_folder_without_tokenizer_files_has_none(tmp_path):

@@ -12,7 +12,7 @@ from dream import Engine, Request
 from dream.remasking import STRATEGIES
 from dream.timetable import commit_counts
 from tests.laws.strategies import requests
-from tests.models import EOS, MASK, golden_engine
+from tests.models import EOS, MASK, ending_engine, golden_engine
 from tests.models import request as build_request
 
 laws = settings(max_examples=40, deadline=None, derandomize=True)
@@ -151,6 +151,49 @@ def test_another_seed_gives_other_tokens():
     )
 
     assert one.token_ids != two.token_ids
+
+
+@laws
+@given(requests(early_exit=False))
+def test_early_exit_stops_at_the_first_step_after_which_nothing_visible_can_change(wanted):
+    """With ends of text everywhere: same spans, same committed tokens, and not one pass more."""
+    full = steps_of(ending_engine(), wanted)
+    early = [Request(id=r.id, template=r.template, params=exiting(r.params)) for r in wanted]
+
+    short = steps_of(ending_engine(), early)
+
+    for request in wanted:
+        long_done, done = full["done"][request.id], short["done"][request.id]
+        assert done.spans == long_done.spans
+        num_passes = settled_after(request, full[request.id])
+        assert short[request.id] == full[request.id][:num_passes]
+        for event in short[request.id]:
+            assert [done.token_ids[p] for p in event.positions] == event.token_ids
+
+
+def exiting(params):
+    return replace(params, early_exit=True)
+
+
+def settled_after(request: Request, events: list) -> int:
+    """How many visits it takes until, in each hole, all is committed up to its first EOS."""
+    tokens: dict[int, int] = {}
+    if not request.template.holes:
+        return 0
+    for count, event in enumerate(events, start=1):
+        tokens |= dict(zip(event.positions, event.token_ids, strict=True))
+        if all(is_settled(tokens, hole) for hole in request.template.holes):
+            return count
+    raise AssertionError("a full run settles every hole")
+
+
+def is_settled(tokens: dict[int, int], hole) -> bool:
+    for position in range(hole.start, hole.end):
+        if position not in tokens:
+            return False
+        if tokens[position] % 3 == 0:
+            return True
+    return True
 
 
 @laws
