@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar, get_args
 from uuid import uuid4
@@ -26,6 +27,7 @@ from deployments.translate import (
     infill_answer,
     infill_drafts,
 )
+from dream.errors import InvalidRequest
 from dream.params import Order
 
 __all__ = ["Endpoints", "IngressConfig"]
@@ -85,7 +87,8 @@ class Endpoints:
         """Prompt, hole, and a suffix if there is one."""
         body = await self._read(request, CompletionBody)
         answer_id, created = f"cmpl-{uuid4().hex}", int(self._clock())
-        drafts = completion_drafts(body, answer_id=answer_id, seed=self._seed(body))
+        with _refusing("prompt"):
+            drafts = completion_drafts(body, answer_id=answer_id, seed=self._seed(body))
         fillings = await self._fill(drafts, template_param="prompt")
         answer = completion_answer(body, drafts, fillings, answer_id=answer_id, created=created)
         return _json(answer)
@@ -94,7 +97,8 @@ class Endpoints:
         """Fixed text and holes."""
         body = await self._read(request, InfillBody)
         answer_id, created = f"infill-{uuid4().hex}", int(self._clock())
-        drafts = infill_drafts(body, answer_id=answer_id, seed=self._seed(body))
+        with _refusing("segments"):
+            drafts = infill_drafts(body, answer_id=answer_id, seed=self._seed(body))
         fillings = await self._fill(drafts, template_param="segments")
         answer = infill_answer(body, drafts, fillings, answer_id=answer_id, created=created)
         return _json(answer)
@@ -151,6 +155,16 @@ class Endpoints:
 
 _DIFFUSION_FIELDS = frozenset(Diffusion.model_fields)
 _SAMPLING_FIELDS = frozenset({"temperature", "top_p", "top_k", "seed"})
+
+
+@contextmanager
+def _refusing(template_param: str) -> Iterator[None]:
+    """What dream refuses although it passed the wire's bounds is the caller's 400 all the same."""
+    try:
+        yield
+    except InvalidRequest as invalid:
+        param = _param(invalid.field, template_param)
+        raise ApiError("invalid_value", f"Allowed: {invalid.allowed}.", param=param) from None
 
 
 def _param(field: str | None, template_param: str) -> str | None:

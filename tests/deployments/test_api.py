@@ -133,6 +133,20 @@ def test_a_caller_cannot_steer_serves_proxy(client, header):
     assert error_of(response) == (400, "invalid_value", None)
 
 
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"temperature": 1e-46}, "temperature"),
+        ({"temperature": 5e-5}, "temperature"),
+        ({"diffusion": {"alg_temp": 1e-320}}, "diffusion.alg_temp"),
+    ],
+)
+def test_a_temperature_too_small_for_float32_is_refused(client, fields, param):
+    response = client.post("/v1/completions", json=COMPLETION | fields)
+
+    assert error_of(response) == (400, "invalid_value", param)
+
+
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_only_json_is_taken(client, content_type):
     response = client.post(

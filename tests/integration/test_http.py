@@ -188,6 +188,7 @@ def test_requests_made_together_share_forwards(server):
         ({"prompt": [300]}, "invalid_value", "prompt"),
         ({"prompt": "x" * 600}, "context_length_exceeded", "prompt"),
         ({"max_tokens": 510}, "context_length_exceeded", "prompt"),
+        ({"max_tokens": 2000}, "context_length_exceeded", "prompt"),  # and over the budget too
         ({"extra_body": {"diffusion": {"steps": 0}}}, "invalid_value", "diffusion.steps"),
         ({"extra_body": {"diffusion": {"steps": 2049}}}, "invalid_value", "diffusion.steps"),
         ({"extra_body": {"diffusion": {"step": 4}}}, "unknown_parameter", "diffusion.step"),
