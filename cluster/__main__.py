@@ -14,12 +14,13 @@ import typer
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cluster.doctor import Finding, examine
 from cluster.errors import ClusterError, SpecError
 from cluster.facts import gather
 from cluster.footprint import GIB
-from cluster.render import render
+from cluster.render import render, up_command
 from cluster.spec import load, read_footprint
 from cluster.topology import NodeType, Plan, plan
 
@@ -49,9 +50,12 @@ def render_command(
 ) -> None:
     """Print a complete launcher file, or say which option is wrong."""
     with _user_errors():
-        text = render(provider, _pairs(options or []))
+        pairs = _pairs(options or [])
+        text = render(provider, pairs)
         if output is not None:
             _write(output, text)
+            command = up_command(provider, pairs, str(output))
+            typer.echo(f"wrote {output}; bring the cluster up with: {command}", err=True)
             return
     typer.echo(text, nl=False)
 
@@ -158,7 +162,7 @@ def _print_plan(made: Plan) -> None:
     for use in made.nodes:
         counts = (use.num_nodes, use.replicas_per_node, use.num_replicas)
         gpus = use.num_replicas * made.tensor_parallel
-        table.add_row(use.node_type, *map(str, counts), str(gpus))
+        table.add_row(Text(use.node_type), *map(str, counts), str(gpus))
     Console(width=_WIDTH).print(table)
 
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["ClusterError", "DoesNotFit", "NotEnoughGpus", "PlanError", "SpecError"]
+__all__ = [
+    "ClusterError",
+    "DoesNotFit",
+    "MissingSetting",
+    "NotEnoughGpus",
+    "PlanError",
+    "SpecError",
+]
 
 
 class ClusterError(Exception):
@@ -19,11 +26,18 @@ class _FieldError(ClusterError, ValueError):
         self.allowed = allowed
 
     def __str__(self) -> str:
-        return f"{self.field}={self.value!r} is not {self._verdict}: {self.allowed}"
+        return f"{self.field}={_shown(self.value)} is not {self._verdict}: {self.allowed}"
 
 
 class SpecError(_FieldError):
     """A setting, a file or a config that cannot be used."""
+
+
+class MissingSetting(SpecError):
+    """A setting that must be given and was not."""
+
+    def __str__(self) -> str:
+        return f"{self.field} is required: {self.allowed}"
 
 
 class PlanError(_FieldError):
@@ -38,3 +52,10 @@ class DoesNotFit(PlanError):
 
 class NotEnoughGpus(PlanError):
     """One replica fits; the cluster tops out below the number asked for."""
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except (RecursionError, ValueError):  # nested too deep, or an integer of too many digits
+        return f"<{type(value).__name__}>"

@@ -9,11 +9,14 @@ from typing import Literal
 
 from cluster.errors import SpecError
 
-__all__ = ["DREAM_7B", "GIB", "DType", "ModelFootprint", "checked_dtype"]
+__all__ = ["DREAM_7B", "GIB", "MAX_GIB", "DType", "ModelFootprint", "checked_dtype"]
 
 DType = Literal["bfloat16", "float16", "float32"]
 
 GIB = 2**30
+
+MAX_GIB = 2**30
+"""More than any GPU has, and little enough to compute with."""
 
 _BYTES: dict[DType, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
 _FLOAT32 = 4
@@ -147,6 +150,6 @@ def _positive(config: Mapping[str, object], key: str) -> int:
     if key not in config:
         raise SpecError(key, None, "the model's config.json must have it")
     value = config[key]
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SpecError(key, value, "an integer >= 1")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
+        raise SpecError(key, value, "an integer >= 1 and < 2**31")
     return value

@@ -14,7 +14,7 @@ from cluster.providers import PROVIDERS
 from cluster.providers.base import Options, Part, Yaml
 from cluster.spec import parse, read_footprint, refusal
 
-__all__ = ["Settings", "render"]
+__all__ = ["Settings", "render", "up_command"]
 
 
 class Settings(Options):
@@ -34,30 +34,42 @@ class Settings(Options):
 
 def render(provider: str, options: Mapping[str, str]) -> str:
     """Launcher file for `provider`, checked by Ray and us, and with room for every replica."""
-    if provider not in PROVIDERS:
-        raise SpecError("provider", provider, "one of " + ", ".join(PROVIDERS))
-    shared = {key: value for key, value in options.items() if key in Settings.model_fields}
-    own = {key: value for key, value in options.items() if key not in Settings.model_fields}
-    try:
-        settings = Settings.model_validate(shared)
-        part = PROVIDERS[provider](own)
-    except ValidationError as error:
-        raise refusal(error) from error
+    settings, part = _read_options(provider, options)
     body = yaml.safe_dump(_launcher(settings, part), sort_keys=False, width=1000)
     text = _header(provider, options, part) + body
     parse(text).plan(read_footprint(settings.model, settings.dtype))
     return text
 
 
+def up_command(provider: str, options: Mapping[str, str], file: str) -> str:
+    """What to type to bring up the cluster of a `file` rendered from these options."""
+    return _up(_read_options(provider, options)[1], file)
+
+
+def _read_options(provider: str, options: Mapping[str, str]) -> tuple[Settings, Part]:
+    if provider not in PROVIDERS:
+        raise SpecError("provider", provider, "one of " + ", ".join(PROVIDERS))
+    shared = {key: value for key, value in options.items() if key in Settings.model_fields}
+    own = {key: value for key, value in options.items() if key not in Settings.model_fields}
+    try:
+        return Settings.model_validate(shared), PROVIDERS[provider](own)
+    except ValidationError as error:
+        raise refusal(error) from error
+
+
+def _up(part: Part, file: str) -> str:
+    environment = [f"{key}={value}" for key, value in part.up_environment.items()]
+    return " ".join([*environment, "ray up", shlex.quote(file)])
+
+
 def _header(provider: str, options: Mapping[str, str], part: Part) -> str:
     words = ["python", "-m", "cluster", "render", "--provider", provider]
     words += [f"{key}={value}" for key, value in options.items()]
-    up = [f"{key}={value}" for key, value in part.up_environment.items()]
     lines = [
         f"Launcher file for provider {provider}, rendered; to change it, render it again:",
         "  " + shlex.join(words),
         "Bring the cluster up from the repository's root, wheel and requirements.lock in dist/:",
-        "  " + " ".join([*up, "ray up cluster.yaml"]),
+        "  " + _up(part, "cluster.yaml"),
         *part.notes,
     ]
     return "".join(f"# {line}\n" for line in lines)

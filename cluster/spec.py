@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +11,12 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from cluster.errors import SpecError
-from cluster.footprint import DREAM_7B, GIB, DType, ModelFootprint
+from cluster.commands import read_ray_start
+from cluster.errors import MissingSetting, SpecError
+from cluster.footprint import DREAM_7B, GIB, MAX_GIB, DType, ModelFootprint
 from cluster.launcher import check_launcher
 from cluster.providers.local import LOCAL_NODE
-from cluster.topology import NodeType, Plan, plan
+from cluster.topology import MOST, NodeType, Plan, plan
 
 __all__ = ["ClusterSpec", "DreamBlock", "load", "parse", "read_footprint", "refusal"]
 
@@ -58,9 +58,9 @@ class DreamBlock(_Ours):
     dtype: DType
     tensor_parallel: int = Field(ge=1)
     replicas: Replicas
-    max_rows: int = Field(ge=1)
-    max_logit_rows: int = Field(ge=1)
-    gpu_memory_gib: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+    max_rows: int = Field(ge=1, le=MOST)
+    max_logit_rows: int = Field(ge=1, le=MOST)
+    gpu_memory_gib: dict[str, Annotated[float, Field(gt=0, le=MAX_GIB)]]
     local_node: LocalNode | None = None
 
 
@@ -70,6 +70,7 @@ class _Metadata(_Theirs):
 
 class _Provider(_Theirs):
     type: str
+    head_ip: str | None = None
     worker_ips: list[str] = []
 
 
@@ -123,11 +124,50 @@ def load(path: Path) -> ClusterSpec:
 def parse(text: str) -> ClusterSpec:
     """A launcher file's text, checked by Ray and by us."""
     try:
-        config = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpecError("launcher file", text[:40], f"YAML: {error}") from error
+        return _parse(text)
+    except RecursionError as error:
+        raise SpecError("launcher file", text[:40], "nested less deeply") from error
+
+
+def read_footprint(model: str, dtype: DType, config_file: Path | None = None) -> ModelFootprint:
+    """Shape of `model` from a config.json that can be read here; otherwise Dream 7B's.
+
+    A hub id, or a folder that only the nodes have, names one of the published checkpoints.
+    """
+    path = config_file or Path(model) / "config.json"
+    if config_file is None and not path.is_file():
+        return replace(DREAM_7B, dtype=dtype)
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, RecursionError, ValueError) as error:
+        raise SpecError("config.json", str(path), f"a readable JSON file: {error}") from error
     if not isinstance(config, dict):
-        raise SpecError("launcher file", config, "a mapping of launcher keys")
+        raise SpecError("config.json", str(path), "a JSON object")
+    return ModelFootprint.from_config(config, dtype)
+
+
+def refusal(error: ValidationError) -> SpecError:
+    """What pydantic found wrong, as an error of ours: first of all a setting we do not know."""
+    errors = error.errors()
+    missing = [_dotted(item["loc"]) for item in errors if item["type"] == "missing"]
+    unknown = [item for item in errors if item["type"] == "extra_forbidden"]
+    if unknown:
+        required = "".join(f"; {field} is required" for field in missing)
+        allowed = f"there is no such setting{required}"
+        return SpecError(_dotted(unknown[0]["loc"]), unknown[0]["input"], allowed)
+    first = errors[0]
+    if first["type"] == "missing":
+        return MissingSetting(_dotted(first["loc"]), None, "it must be given")
+    message = first["msg"].removeprefix("Value error, ")
+    return SpecError(_dotted(first["loc"]), first["input"], message)
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, location)) or "settings"
+
+
+def _parse(text: str) -> ClusterSpec:
+    config = _read_yaml(text)
     try:
         launcher = _Launcher.model_validate(config)
     except ValidationError as error:
@@ -142,72 +182,35 @@ def parse(text: str) -> ClusterSpec:
     )
 
 
-def read_footprint(model: str, dtype: DType, config_file: Path | None = None) -> ModelFootprint:
-    """Shape of `model` from a config.json that can be read here; otherwise Dream 7B's.
-
-    A hub id, or a folder that only the nodes have, names one of the published checkpoints.
-    """
-    path = config_file or Path(model) / "config.json"
-    if config_file is None and not path.is_file():
-        return replace(DREAM_7B, dtype=dtype)
+def _read_yaml(text: str) -> dict[str, object]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SpecError("config.json", str(path), f"a readable JSON file: {error}") from error
+        config = yaml.safe_load(text)
+    # PyYAML lets through what its constructors raise, for `2001-99-99` or `!!bool x`.
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, ValueError) as error:
+        raise SpecError("launcher file", text[:40], f"YAML: {error}") from error
     if not isinstance(config, dict):
-        raise SpecError("config.json", str(path), "a JSON object")
-    return ModelFootprint.from_config(config, dtype)
-
-
-def refusal(error: ValidationError) -> SpecError:
-    """The first thing pydantic found wrong, as an error of ours."""
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or "settings"
-    if first["type"] == "missing":
-        return SpecError(field, None, "it must be given")
-    if first["type"] == "extra_forbidden":
-        return SpecError(field, first["input"], "there is no such setting")
-    return SpecError(field, first["input"], first["msg"].removeprefix("Value error, "))
+        raise SpecError("launcher file", config, "a mapping of launcher keys")
+    return config
 
 
 def _check_start_commands(launcher: _Launcher) -> None:
-    """Refuse start commands that leave the auth mode, the head's CPUs or the dashboard open."""
-    head = _ray_start("head_start_ray_commands", launcher.head_start_ray_commands)
-    worker = _ray_start("worker_start_ray_commands", launcher.worker_start_ray_commands)
-    if _auth_mode("head_start_ray_commands", head) != _auth_mode(
-        "worker_start_ray_commands", worker
-    ):
-        raise SpecError("worker_start_ray_commands", worker, "the head's RAY_AUTH_MODE")
-    if "--dashboard-host=127.0.0.1" not in head.split():
-        raise SpecError("head_start_ray_commands", head, "it must have --dashboard-host=127.0.0.1")
-    if launcher.provider.type == "local":
-        if "--num-cpus=0" not in head.split():
-            raise SpecError("head_start_ray_commands", head, "it must have --num-cpus=0")
+    """Refuse start commands that leave the auth mode, the head or the dashboard open."""
+    head = read_ray_start("head_start_ray_commands", launcher.head_start_ray_commands)
+    worker = read_ray_start("worker_start_ray_commands", launcher.worker_start_ray_commands)
+    if head.auth_mode != worker.auth_mode:
+        raise SpecError(worker.field, worker.line, "the head's RAY_AUTH_MODE")
+    is_local = launcher.provider.type == "local"
+    head.check_flag("--dashboard-host", "127.0.0.1")
+    for flag in ("--num-cpus", "--num-gpus"):
+        head.check_flag(flag, "0", optional=not is_local)
+    if is_local:
         return
     if launcher.head_node_type not in launcher.available_node_types:
         raise SpecError("head_node_type", launcher.head_node_type, "one of available_node_types")
     resources = launcher.available_node_types[launcher.head_node_type].resources
-    if resources.get("CPU") != 0:
+    if (resources.get("CPU"), resources.get("GPU")) != (0, 0):
         field = f"available_node_types.{launcher.head_node_type}.resources"
-        raise SpecError(field, resources, "CPU: 0, so that no work is placed on the head")
-
-
-def _ray_start(field: str, commands: Sequence[str]) -> str:
-    """The one command that starts Ray; each command of a list is a shell of its own."""
-    starts = [command for command in commands if "ray start" in command]
-    if len(starts) != 1:
-        raise SpecError(field, list(commands), "exactly one command with `ray start`")
-    return starts[0]
-
-
-def _auth_mode(field: str, command: str) -> str:
-    before = command.partition("ray start")[0]
-    modes: list[str] = re.findall(r"\bRAY_AUTH_MODE=(token|disabled)\b", before)
-    if not modes:
-        raise SpecError(
-            field, command, "it must export RAY_AUTH_MODE=token (or disabled) before `ray start`"
-        )
-    return modes[-1]
+        raise SpecError(field, resources, "CPU: 0 and GPU: 0, so that the head takes no work")
 
 
 def _node_types(launcher: _Launcher) -> tuple[NodeType, ...]:
@@ -250,8 +253,14 @@ def _most_nodes(launcher: _Launcher, workers: Mapping[str, _NodeEntry]) -> dict[
 
 def _local_node_type(launcher: _Launcher, dream: DreamBlock) -> NodeType:
     if dream.local_node is None:
-        raise SpecError("metadata.dream.local_node", None, "num_cpus and num_gpus of a machine")
+        raise MissingSetting(
+            "metadata.dream.local_node", None, "num_cpus and num_gpus of a machine"
+        )
     _check_memory_names(dream.gpu_memory_gib, [LOCAL_NODE])
+    machines = [launcher.provider.head_ip, *launcher.provider.worker_ips]
+    if len(set(machines)) != len(machines):
+        ips = launcher.provider.worker_ips
+        raise SpecError("provider.worker_ips", ips, "each machine once, and not the head")
     return NodeType(
         name=LOCAL_NODE,
         num_cpus=dream.local_node.num_cpus,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +12,7 @@ from cluster.footprint import DREAM_7B, GIB, ModelFootprint
 __all__ = [
     "DREAM_7B",
     "GIB",
+    "MOST",
     "ModelFootprint",
     "NodeType",
     "NodeUse",
@@ -22,6 +22,9 @@ __all__ = [
     "plan",
     "replica_resources",
 ]
+
+MOST = 2**60
+"""More of anything than a cluster has, and little enough to compute with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +40,8 @@ class NodeType:
     def __post_init__(self) -> None:
         for name in ("num_cpus", "num_gpus", "gpu_memory_bytes", "max_nodes"):
             value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise SpecError(f"{self.name}.{name}", value, "a finite number >= 0")
+            if not 0 <= value <= MOST:
+                raise SpecError(f"{self.name}.{name}", value, "a finite number >= 0, at most 2**60")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import index
+from typing import SupportsIndex
 
 from dream.errors import InvalidRequest
 
@@ -17,11 +19,7 @@ class Fixed:
     token_ids: Sequence[int]
 
     def __post_init__(self) -> None:
-        ids = tuple(self.token_ids)
-        for token in ids:
-            if not isinstance(token, int) or isinstance(token, bool) or token < 0:
-                raise InvalidRequest("token_ids", token, "token ids are integers >= 0")
-        object.__setattr__(self, "token_ids", ids)
+        object.__setattr__(self, "token_ids", tuple(_token_id(token) for token in self.token_ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +109,15 @@ class Template:
         if masks:
             segments.append(Hole(masks))
         return cls(segments)
+
+
+def _token_id(token: object) -> int:
+    """A Python int >= 0 from any integer, numpy's too."""
+    if isinstance(token, SupportsIndex) and not isinstance(token, bool):
+        value = index(token)
+        if value >= 0:
+            return value
+    raise InvalidRequest("token_ids", token, "token ids are integers >= 0")
 
 
 def _length(segment: Fixed | Hole) -> int:

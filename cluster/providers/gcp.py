@@ -54,7 +54,7 @@ def part(options: Mapping[str, str]) -> Part:
     workers = worker_types(given.machines, MACHINES, lambda name: _worker_config(name, given))
     head: Mapping[str, Yaml] = {
         "max_workers": 0,
-        "resources": {"CPU": 0},
+        "resources": {"CPU": 0, "GPU": 0},
         "node_config": _node_config(given.head_machine, given),
     }
     return Part(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from cluster.errors import SpecError
+from cluster.footprint import MAX_GIB
 from cluster.providers.base import CommaList, Options, Part, Yaml
 
 __all__ = ["LOCAL_NODE", "LocalOptions", "part"]
@@ -24,7 +25,7 @@ class LocalOptions(Options):
     ssh_private_key: str | None = None
     num_cpus: int = Field(ge=1)
     num_gpus: int = Field(ge=1)
-    gpu_memory_gib: float = Field(gt=0)
+    gpu_memory_gib: float = Field(gt=0, le=MAX_GIB)
 
 
 def part(options: Mapping[str, str]) -> Part:
@@ -32,6 +33,8 @@ def part(options: Mapping[str, str]) -> Part:
     given = LocalOptions.model_validate(options)
     if not given.worker_ips or given.head_ip in given.worker_ips:
         raise SpecError("worker_ips", given.worker_ips, "at least one machine besides the head")
+    if len(set(given.worker_ips)) != len(given.worker_ips):
+        raise SpecError("worker_ips", given.worker_ips, "each machine once")
     auth: dict[str, Yaml] = {"ssh_user": given.ssh_user}
     if given.ssh_private_key is not None:
         auth["ssh_private_key"] = given.ssh_private_key

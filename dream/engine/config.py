@@ -35,7 +35,8 @@ class EngineConfig:
         if self.dtype not in DTYPES:
             raise InvalidRequest("dtype", self.dtype, "one of " + ", ".join(DTYPES))
         for name in ("max_model_len", "max_rows_per_step", "max_logit_rows"):
-            if getattr(self, name) < 1:
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InvalidRequest(name, getattr(self, name), "an integer >= 1")
         try:
             torch.device(self.device)

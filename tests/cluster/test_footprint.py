@@ -83,7 +83,7 @@ def test_a_missing_key_is_named(key):
     assert caught.value.field == key
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, "28", True, None])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "28", True, None, 10**400])
 def test_a_value_that_is_no_positive_integer_is_refused(value):
     with pytest.raises(SpecError, match="num_hidden_layers"):
         ModelFootprint.from_config({**CONFIG, "num_hidden_layers": value}, "bfloat16")

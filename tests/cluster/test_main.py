@@ -11,9 +11,13 @@ from typer.testing import CliRunner
 
 import cluster.__main__ as command_line
 from cluster.render import render
+from tests.cluster.samples import LOCAL_OPTIONS
 from tests.cluster.test_doctor import WELL
 
 COMMITTED = str(Path(__file__).parents[2] / "cluster.yaml")
+
+
+HUGE = [f"{key}={value}" for key, value in {**LOCAL_OPTIONS, "gpu_memory_gib": 1e308}.items()]
 
 
 def call(*words):
@@ -34,6 +38,26 @@ def test_render_writes_the_file_it_is_told_to(tmp_path):
     assert (tmp_path / "a.yaml").read_text() == render("aws", {})
 
 
+@pytest.mark.parametrize(
+    ("provider", "options", "prefix"),
+    [("aws", {}, ""), ("local", LOCAL_OPTIONS, "RAY_UP_enable_autoscaler_v2=0 ")],
+)
+def test_render_says_what_it_wrote_and_what_to_type_next(tmp_path, provider, options, prefix):
+    file = tmp_path / "my cluster.yaml"
+    words = [f"{key}={value}" for key, value in options.items()]
+
+    result = call("render", "--provider", provider, "--output", str(file), *words)
+
+    (line,) = result.stderr.splitlines()
+    assert line == f"wrote {file}; bring the cluster up with: {prefix}ray up '{file}'"
+
+
+def test_a_node_s_name_is_printed_as_it_is():
+    result = call("plan", COMMITTED, "--node", "[red]x:96:8:79:2")
+
+    assert "| [red]x " in result.stdout
+
+
 def test_a_refused_render_leaves_the_file_as_it_was(tmp_path):
     (tmp_path / "a.yaml").write_text("before")
 
@@ -50,7 +74,12 @@ def test_a_refused_render_leaves_the_file_as_it_was(tmp_path):
         (["render", "--provider", "aws", "regoin=x"], "regoin"),
         (["render", "--provider", "aws", "region"], "key=value"),
         (["render", "--provider", "aws", "region=a", "region=b"], "each key once"),
-        (["render", "--provider", "gcp"], "project_id=None is not valid: it must be given"),
+        (["render", "--provider", "gcp"], "error: project_id is required: it must be given"),
+        (
+            ["render", "--provider", "gcp", "foo=1"],
+            "error: foo='1' is not valid: there is no such setting; project_id is required",
+        ),
+        (["render", "--provider", "local", *HUGE], "gpu_memory_gib"),
         (["render", "--provider", "aws", "--output", "/nowhere/a.yaml"], "can be written"),
         (["plan", "/nowhere.yaml"], "No such file"),
         (["plan", COMMITTED, "--tensor-parallel", "3"], "one of 1, 2, 4"),

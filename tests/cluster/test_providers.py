@@ -92,7 +92,7 @@ def test_an_unknown_option_is_refused_by_name(name):
 def test_a_missing_option_is_named(name, key):
     options = {k: value for k, value in OPTIONS[name].items() if k != key}
 
-    with pytest.raises(SpecError, match=f"{key}=None is not valid: it must be given"):
+    with pytest.raises(SpecError, match=f"^{key} is required: it must be given$"):
         render(name, options)
 
 
@@ -132,6 +132,11 @@ def test_a_tensor_parallel_group_that_no_machine_holds_is_not_rendered():
 def test_provider_local_needs_workers_besides_the_head(ips):
     with pytest.raises(SpecError, match="besides the head"):
         render("local", {**LOCAL_OPTIONS, "worker_ips": ips})
+
+
+def test_provider_local_counts_a_machine_once():
+    with pytest.raises(SpecError, match="each machine once"):
+        render("local", {**LOCAL_OPTIONS, "worker_ips": "10.0.0.2,10.0.0.2"})
 
 
 def test_the_notes_on_aws_go_away_with_what_they_warn_of():

@@ -49,10 +49,10 @@ def test_node_types_come_from_the_launcher_and_gpu_memory_from_our_block():
     assert {t.gpu_memory_bytes for t in spec.node_types} == {79 * GIB}
 
 
-def test_the_head_is_no_place_for_replicas_even_with_a_gpu():
-    spec = parse(changed(AWS, "available_node_types/head/resources", {"CPU": 0, "GPU": 1}))
-
-    assert [node_type.name for node_type in spec.node_types] == ["p5.4xlarge", "p5.48xlarge"]
+def test_a_head_with_a_gpu_or_with_gpus_left_to_the_machine_is_refused():
+    for resources in ({"CPU": 0, "GPU": 8}, {"CPU": 0}):
+        with pytest.raises(SpecError, match="GPU: 0"):
+            parse(changed(AWS, "available_node_types/head/resources", resources))
 
 
 def test_the_node_type_of_provider_local_comes_from_our_block():
@@ -182,10 +182,62 @@ def test_a_local_file_with_the_shape_of_a_cloud_is_refused(path, value):
         parse(changed(LOCAL, path, value))
 
 
-@pytest.mark.parametrize("text", ["", "- 1", "a: [", "1: 2", "metadata: {dream: {}}"])
-def test_text_that_is_no_launcher_file_is_refused(text):
-    with pytest.raises(SpecError):
+@pytest.mark.parametrize("ips", [["y", "y"], ["10.0.0.1", "y"]])
+def test_a_local_machine_is_counted_once(ips):
+    with pytest.raises(SpecError, match="each machine once"):
+        parse(changed(LOCAL, "provider/worker_ips", ips))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("gpu_memory_gib/p5.4xlarge", 1e308),
+        ("gpu_memory_gib/p5.4xlarge", float("inf")),
+        ("max_rows", 10**400),
+        ("max_logit_rows", 10**400),
+    ],
+)
+def test_a_number_too_large_to_compute_with_is_refused_by_name(path, value):
+    with pytest.raises(SpecError, match=path.split("/")[0]):
+        parse(changed(AWS, f"metadata/dream/{path}", value))
+
+
+def test_more_cpus_than_can_be_computed_with_are_refused():
+    with pytest.raises(SpecError, match="num_cpus"):
+        parse(changed(LOCAL, "metadata/dream/local_node/num_cpus", 10**400))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "- 1",
+        "a: [",
+        "1: 2",
+        "metadata: {dream: {}}",
+        "a: 2001-99-99",
+        "a: !!bool x",
+        "a: !!int ''",
+        "a: !!timestamp x",
+        "a: " + "9" * 5000,
+        "a: 0x" + "f" * 5000,
+        "a: " + "[" * 5000 + "]" * 5000,
+        "&a {metadata: *a}",
+    ],
+    ids=range(13),
+)
+def test_text_that_is_no_launcher_file_is_refused_in_words(text):
+    with pytest.raises(SpecError, match=" is "):
         parse(text)
+
+
+@pytest.mark.parametrize("depth", range(20, 200, 20))
+def test_a_value_nested_at_any_depth_is_refused_and_never_a_crash(depth):
+    value = "[" * depth + "]" * depth
+
+    for text in (f"max_workers: {value}", dumped(AWS) + f"docker: {{image: {value}}}\n"):
+        with pytest.raises(SpecError):
+            parse(text)
 
 
 json_values = st.recursive(
@@ -234,7 +286,7 @@ def test_a_checkpoint_that_can_be_read_gives_its_own_shape(tmp_path):
     assert read_footprint("any", "float32", tmp_path / "config.json") == expected
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", "[" * 100_000], ids=["{", "[]", "{}", "deep"])
 def test_a_config_json_that_cannot_be_used_is_refused(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
 

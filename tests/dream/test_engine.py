@@ -152,7 +152,12 @@ def test_a_sequence_has_the_same_bits_alone_and_in_any_pack():
 
 
 def test_config_refuses_what_it_cannot_run():
-    for bad in ({"dtype": "int8"}, {"device": "toaster"}, {"max_rows_per_step": 0}):
+    for bad in (
+        {"dtype": "int8"},
+        {"device": "toaster"},
+        {"max_rows_per_step": 0},
+        {"max_model_len": 1.5},
+    ):
         with pytest.raises(InvalidRequest, match=next(iter(bad))):
             EngineConfig(**bad)
 

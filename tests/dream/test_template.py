@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,10 @@ def test_holes_know_their_place_and_are_named_by_index_unless_named():
 
     assert [(h.id, h.start, h.end) for h in template.holes] == [("0", 0, 2), ("end", 5, 6)]
     assert (template.num_tokens, template.num_masked) == (6, 3)
+
+
+def test_token_ids_may_be_numpys():
+    assert Fixed(np.array([3, 4])).token_ids == (3, 4)
 
 
 @given(st.lists(st.integers(0, 3), min_size=1))
