@@ -14,8 +14,8 @@ from jobs import options as flag
 from jobs.config import load_spec
 from jobs.errors import JobError
 from jobs.ledger import JobFolder
-from jobs.manifest import verify
 from jobs.report import as_lines, read_status
+from jobs.verify import verify
 
 __all__ = ["NOT_SETTINGS", "app", "main"]
 
@@ -91,12 +91,13 @@ def status(output: flag.Job, json: flag.AsJson = False) -> None:
 @app.command("verify")
 def verify_command(output: flag.Job, deep: flag.Deep = False) -> None:
     """Prove that a finished output holds every row exactly once."""
-    state = read_status(_folder(output))
-    if state.state != "finished":
-        print(as_lines(state, as_json=False))
+    folder = _folder(output)
+    record = folder.read_record()
+    if not folder.success.exists():
+        print(as_lines(read_status(folder), as_json=False))
         raise typer.Exit(4)
-    problems = verify(_folder(output), deep=deep)
-    print("\n".join(problems) or f"{state.rows_total:,} rows in and out, each of them once")
+    problems = verify(folder, deep=deep)
+    print("\n".join(problems) or f"{record.num_rows:,} rows in and out, each of them once")
     raise typer.Exit(1 if problems else 0)
 
 
@@ -122,6 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except DreamError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, JobError) else 1)
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _folder(output: Path) -> JobFolder:

@@ -170,7 +170,7 @@ def odd_letters(path: str) -> str:
 def _read_yaml(path: Path) -> dict[str, object]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
         raise Refused(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(values, dict):
         raise Refused(f"{path}: a mapping of flag names to values is expected")
@@ -191,4 +191,6 @@ def _explain(location: tuple[int | str, ...], message: str, kind: str) -> str:
 def _absolute(path: str) -> str:
     if "://" in path and not path.startswith("file://"):
         raise ValueError(f"{path}: only paths that every node can open are served, not URIs")
+    if "\0" in path:
+        raise ValueError(f"{path!r}: no path holds a NUL")
     return os.path.abspath(os.path.expanduser(path.removeprefix("file://")))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jobs.config import JobRecord, JobSpec
 from jobs.errors import Refused, RowsFailed
+from jobs.inputs import refuse_changed
 from jobs.ledger import CommitLog, JobFolder
 from jobs.lock import Lock, read_owner
 from jobs.manifest import finalize
@@ -56,11 +57,14 @@ def _drive(folder: JobFolder, found: Preflight, *, break_lock: bool) -> None:
         log.check()
         tally = Tally(folder)
         tally.update()
+        if tally.damaged:
+            raise Refused("; ".join(tally.damaged))
         folder.log("started", rows_committed=tally.num_rows, attempt=log.attempt + 1)
         _fail_with_rows(found.spec, tally)
         if tally.num_rows < record.num_rows:
             _fill_rows(folder, record, found, lock, tally)
             _fail_with_rows(found.spec, tally)
+        refuse_changed(folder.meta / "inputs.parquet")
         finalize(folder, record)
         folder.log("finished", rows_committed=tally.num_rows)
 

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.config import JobSpec, odd_letters
-from jobs.errors import Refused
+from jobs.errors import JobError, Refused
 from jobs.identity import FileRows
 
-__all__ = ["ColumnMap", "Form", "InputFile", "Inputs", "input_columns", "scan"]
+__all__ = ["ColumnMap", "Form", "InputFile", "Inputs", "input_columns", "refuse_changed", "scan"]
 
 Form = Literal["prompt", "text_with_masks", "prefix_suffix", "segments"]
 
@@ -112,6 +112,24 @@ def scan(patterns: Sequence[str]) -> Inputs:
         read = list(pool.map(_read_footer, paths))
     schema = _unify([(file.path, schema) for file, schema in read])
     return Inputs(files=tuple(file for file, _ in read), schema=schema)
+
+
+def refuse_changed(recorded: Path) -> None:
+    """Refuse to finish a job over an input file that is not the one it began with."""
+    try:
+        listed = pq.read_table(recorded, columns=["path", "num_bytes", "mtime_ns"]).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise JobError(f"{recorded} is not readable: {error}") from error
+    for file in listed:
+        try:
+            stat = os.stat(file["path"])
+        except OSError as error:
+            raise JobError(f"input {file['path']} is gone: {error}") from error
+        if (stat.st_size, stat.st_mtime_ns) != (file["num_bytes"], file["mtime_ns"]):
+            raise JobError(
+                f"input {file['path']} was changed while the job ran, so some rows may be of the "
+                "old file and some of the new one: begin again with --overwrite"
+            )
 
 
 def input_columns(spec: JobSpec, schema: pa.Schema) -> ColumnMap:

@@ -76,7 +76,7 @@ class JobFolder:
             return JobRecord.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise Refused(f"{self.out} holds no job: {path} is missing") from error
-        except ValidationError as error:
+        except (OSError, UnicodeDecodeError, ValidationError) as error:
             raise Refused(f"{path} is not a job: {error}") from error
 
     def begin(self, record: JobRecord, inputs: pa.Table) -> None:
@@ -113,7 +113,7 @@ class CommitLog:
     @property
     def attempt(self) -> int:
         """Number of the attempt that holds the ledger; 0 before the first."""
-        numbers = [int(path.name) for path in self._root.glob("[0-9]*")]
+        numbers = [int(path.name) for path in self._root.glob("[0-9]" * 6)]
         return max(numbers, default=0)
 
     @property

@@ -112,7 +112,7 @@ def read_owner(path: Path) -> Owner | None:
     """Who the lock file names; None where there is no lock or none that can be read."""
     try:
         return Owner.model_validate_json(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValidationError):
+    except (FileNotFoundError, UnicodeDecodeError, ValidationError):
         return None
 
 

@@ -11,7 +11,9 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.data.checkpoint import CheckpointConfig
+from ray.exceptions import RayActorError, RayError
 
+from jobs.errors import JobError
 from jobs.parts import PartNames
 from jobs.stages import GenerateRows, StagePlan, select_rows
 
@@ -19,6 +21,9 @@ __all__ = ["build", "write"]
 
 BLOCKS_IN_FLIGHT = 4
 """Blocks that one engine works on at once, so that its batch stays full between two of them."""
+
+RETRIES = 3
+"""How often a granule is begun again after its replica died, before the job fails."""
 
 ROW_GROUP_ROWS = 8192
 FILTER_BYTES = 256 * 2**20
@@ -41,6 +46,7 @@ def build(plan: StagePlan, read_schema: pa.Schema, ledger: Path) -> Dataset:
         batch_format="pyarrow",
         num_cpus=None if on_gpu else 1,
         num_gpus=1 if on_gpu else None,
+        max_task_retries=RETRIES,
         udf_modifying_row_count=False,
         compute=ActorPoolStrategy(
             size=spec.replicas,
@@ -55,14 +61,17 @@ def write(rows: Dataset, data: Path, schema: pa.Schema) -> None:
     with warnings.catch_warnings():
         # Ray only warns when a plan cannot be checkpointed, and then runs it without.
         warnings.filterwarnings("error", message="You've enabled checkpointing")
-        rows.write_parquet(
-            str(data),
-            filename_provider=PartNames(),
-            schema=schema,
-            compression="zstd",
-            write_page_checksum=True,
-            row_group_size=ROW_GROUP_ROWS,
-        )
+        try:
+            rows.write_parquet(
+                str(data),
+                filename_provider=PartNames(),
+                schema=schema,
+                compression="zstd",
+                write_page_checksum=True,
+                row_group_size=ROW_GROUP_ROWS,
+            )
+        except RayError as error:
+            raise JobError(f"the rows could not be filled: {_reason(error)}") from error
 
 
 def _read(plan: StagePlan, read_schema: pa.Schema) -> Dataset:
@@ -79,6 +88,18 @@ def _read(plan: StagePlan, read_schema: pa.Schema) -> Dataset:
     return rows.repartition(target_num_rows_per_block=plan.spec.granule)
 
 
+def _reason(error: RayError) -> str:
+    """What a remote traceback ends with: the error itself."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[-1] if lines else type(error).__name__
+    if isinstance(error, RayActorError) and "creation task" not in str(error):
+        reason += (
+            f" (a replica died {RETRIES + 1} times over the same rows; resume goes on, and if it "
+            "ends like this again, one of the rows not yet committed ends the engine)"
+        )
+    return reason
+
+
 def _configure(ledger: Path) -> None:
     checkpoint = CheckpointConfig(
         id_column="row_hash", checkpoint_path=str(ledger), delete_checkpoint_on_success=False
@@ -88,6 +109,8 @@ def _configure(ledger: Path) -> None:
     context = DataContext.get_current()
     context.checkpoint_config = checkpoint
     context.max_errored_blocks = 0
+    context.max_consecutive_actor_init_deaths = 0
+    context.actor_init_retry_on_errors = False
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)

@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol, TextIO
 
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
+from jobs.errors import JobError
 from jobs.ledger import CommitLog, JobFolder
 from jobs.lock import heartbeat_age, read_owner
+from jobs.partfile import read_columns
 
 __all__ = ["Display", "Pace", "Status", "Tally", "as_lines", "display", "read_status"]
 
@@ -33,6 +34,7 @@ class Tally:
         self._seen: set[str] = set()
         self.statuses: Counter[str] = Counter()
         self.token_forwards = 0
+        self.damaged: list[str] = []
 
     @property
     def num_rows(self) -> int:
@@ -56,9 +58,13 @@ class Tally:
         self._seen |= new
 
     def _count(self, part: Path) -> None:
-        table = pq.read_table(part, columns=["status", "token_forwards"], partitioning=None)
-        self.statuses.update(table.column("status").to_pylist())
-        self.token_forwards += sum(filter(None, table.column("token_forwards").to_pylist()))
+        try:
+            columns = read_columns(part, ("status", "token_forwards"))
+        except JobError as error:
+            self.damaged.append(str(error))
+            return
+        self.statuses.update(columns["status"].to_pylist())
+        self.token_forwards += sum(filter(None, columns["token_forwards"].to_pylist()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +82,7 @@ class Status:
     fingerprint: str
     owner: str | None
     heartbeat_age_s: float | None
+    damaged: list[str]
 
 
 def read_status(folder: JobFolder) -> Status:
@@ -98,6 +105,7 @@ def read_status(folder: JobFolder) -> Status:
         fingerprint=record.fingerprint,
         owner=str(owner) if is_running else None,
         heartbeat_age_s=round(heartbeat_age(folder.lock), 1) if is_running else None,
+        damaged=tally.damaged,
     )
 
 
@@ -115,6 +123,7 @@ def as_lines(status: Status, *, as_json: bool) -> str:
     ]
     if status.rows_committed and not status.statuses.get("ok"):
         lines.append("no row is ok: the column error_message of the output says why")
+    lines += [f"damaged  {line}" for line in status.damaged]
     if status.owner:
         lines.append(f"driver   {status.owner}, heartbeat {status.heartbeat_age_s} s ago")
     if status.state == "stopped":

@@ -162,12 +162,14 @@ def completed(
     )
 
 
-def failed(error: Exception) -> OutputRow:
-    """The row of an error: what kind it was, and what it said."""
+def failed(error: Exception, given: Mapping[str, int]) -> OutputRow:
+    """The row of an error: what kind it was, what it said, and the row's own steps and seed."""
     return OutputRow(
         status="too_long" if isinstance(error, ContextLengthExceeded) else "error",
         error_type=type(error).__name__,
         error_message=str(error)[:LONGEST_MESSAGE],
+        steps=given.get("steps"),
+        seed=given.get("seed"),
     )
 
 

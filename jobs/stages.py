@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from dream import Completion, Engine, EngineConfig, Request
+from dream import Completion, Engine, EngineConfig, Hole, Request, SamplingParams, Template
 from dream.engine.async_engine import AsyncEngine
 from dream.errors import CheckpointError, EngineError
 from jobs.config import JobSpec
@@ -23,6 +23,9 @@ from jobs.inputs import ColumnMap
 from jobs.rows import OutputRow, Text, completed, failed, output_table, prepare
 
 __all__ = ["GenerateRows", "StagePlan", "select_rows"]
+
+LARGEST = {"steps": 2**31 - 1, "seed": 2**64 - 1}
+"""Row parameters that come back as output columns, and the most each of those holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +54,13 @@ class GenerateRows:
 
     def __init__(self, plan: StagePlan) -> None:
         spec = plan.spec
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // spec.replicas))
+        torch.set_num_threads(1)  # float32 results depend on it, and Ray lends a replica one CPU
         engine = Engine.from_pretrained(
             spec.model, EngineConfig(device=spec.device, dtype=spec.dtype)
         )
         if engine.tokenizer is None:
             raise CheckpointError(f"{spec.model}: has no tokenizer files, and rows hold text")
+        engine.generate([_warm_up_request()])  # a model that cannot run fails the job, not a row
         self._plan = plan
         self._text: Text = engine.tokenizer
         self._max_tokens = engine.max_model_len
@@ -81,9 +85,19 @@ class GenerateRows:
             return await self._complete(batch, row, row_hash)
         except EngineError as error:
             self._exit_if_dead()
-            return failed(error)
+            return failed(error, self._given(batch, row))
         except Exception as error:  # the row boundary: the error is the row's answer
-            return failed(error)
+            return failed(error, self._given(batch, row))
+
+    def _given(self, batch: pa.Table, row: int) -> dict[str, int]:
+        """What the row itself asks for, as far as the output columns can hold it."""
+        names = [name for name in LARGEST if name in self._plan.columns.parameters]
+        cells = {name: batch.column(name)[row].as_py() for name in names}
+        return {
+            name: value
+            for name, value in cells.items()
+            if value is not None and 0 <= value <= LARGEST[name]
+        }
 
     async def _complete(self, batch: pa.Table, row: int, row_hash: int) -> OutputRow:
         columns = self._plan.columns
@@ -115,3 +129,9 @@ class GenerateRows:
         except EngineError as error:
             print(f"engine is dead: {error}", file=sys.stderr, flush=True)
             os._exit(1)
+
+
+def _warm_up_request() -> Request:
+    return Request(
+        id="warm-up", template=Template([Hole(8)]), params=SamplingParams(steps=2, seed=0)
+    )

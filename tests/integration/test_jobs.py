@@ -19,8 +19,9 @@ import pytest
 
 from jobs.__main__ import main
 from jobs.ledger import CommitLog, JobFolder
-from jobs.manifest import read_manifest, verify
+from jobs.manifest import read_manifest
 from jobs.report import read_status
+from jobs.verify import verify
 
 pytestmark = pytest.mark.ray
 

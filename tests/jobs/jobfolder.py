@@ -32,10 +32,17 @@ def begin(out: Path, num_rows: int, **settings) -> tuple[JobFolder, JobRecord]:
 
 
 def commit(
-    folder: JobFolder, name: str, start: int, stop: int, *, statuses=None, ledger=True
+    folder: JobFolder,
+    name: str,
+    start: int,
+    stop: int,
+    *,
+    statuses=None,
+    ledger=True,
+    path=INPUT,
 ) -> Path:
     """One granule: the rows `start` to `stop` of the input."""
-    hashes = row_hashes(INPUT, start, stop - start)
+    hashes = row_hashes(path, start, stop - start)
     part = folder.data / f"{name}-0.parquet"
     schema = part_table(hashes, statuses).schema
     footer = {"dream.fingerprint": folder.read_record().fingerprint}

@@ -11,6 +11,7 @@ import pytest
 
 from jobs.__main__ import NOT_SETTINGS, main, run
 from jobs.config import JobSpec
+from jobs.ledger import CommitLog
 from jobs.manifest import finalize
 from tests.jobs.jobfolder import begin, commit
 
@@ -125,6 +126,47 @@ def test_status_and_verify_need_no_ray(capsys, tmp_path):
 
     folder.parts()[0].unlink()
     assert call(capsys, "verify", "-o", folder.out)[0] == 1
+
+
+def test_verify_counts_nothing_before_it_looks_so_a_damaged_part_is_a_problem(capsys, tmp_path):
+    folder, record = begin(tmp_path / "out", 3)
+    part = commit(folder, "part-a-00000000", 0, 3)
+    finalize(folder, record)
+    part.write_bytes(b"")
+    folder.lock.write_bytes(b"\xff")
+
+    code, text = call(capsys, "verify", "-o", folder.out)
+    assert (code, part.name in text) == (1, True)
+    code, text = call(capsys, "status", "-o", folder.out)
+    assert (code, f"damaged  {part.name}" in text) == (0, True)
+
+
+@pytest.mark.parametrize("out", ["/proc/xx", "/dev/null/x"])
+def test_an_output_that_cannot_be_written_is_an_error_in_words(capsys, prompts, out):
+    code, text = call(capsys, *run_flags(prompts, out))
+
+    assert code == 1
+    assert text.startswith("error: ")
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("change", ["replaced", "gone"])
+def test_a_job_whose_input_changed_while_it_ran_is_not_finished(
+    capsys, tmp_path, prompts, monkeypatch, change
+):
+    def fill(folder, record, found, lock, tally):
+        CommitLog(folder).take_over()
+        commit(folder, "part-a-00000000", 0, 2, path=str(prompts))
+        prompts.unlink()
+        if change == "replaced":
+            pq.write_table(pa.table({"prompt": ["c", "d"]}), prompts)
+
+    monkeypatch.setattr("jobs.drive._fill_rows", fill)
+    code, text = call(capsys, *run_flags(prompts, tmp_path / "out"))
+
+    assert code == 1
+    assert str(prompts) in text
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
 
 
 def test_commands_on_a_folder_without_a_job_are_refused(capsys, tmp_path):

@@ -107,6 +107,7 @@ def test_paths_become_absolute_so_that_a_resume_runs_anywhere(tmp_path, monkeypa
         ({"seed": -1}, "seed"),
         ({"limit": 0}, "limit"),
         ({"output": "s3://bucket/out"}, "not URIs"),
+        ({"output": "a\0b"}, "NUL"),
         ({"input": []}, "input"),
     ],
 )
@@ -122,7 +123,11 @@ def test_a_missing_setting_is_told_as_a_flag():
         load_spec({"input": ["a"], "output": "b", "task": "generate"})
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "just text"])
+@pytest.mark.parametrize(
+    "text",
+    ["[1, 2]", "a: [", "just text", "input: 2001-99-99", "input: " + "[" * 5000, "9" * 5000],
+    ids=["list", "open", "text", "no date", "deep", "long number"],
+)
 def test_a_config_that_is_no_mapping_is_refused(tmp_path, text):
     config = tmp_path / "job.yaml"
     config.write_text(text)

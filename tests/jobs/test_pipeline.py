@@ -34,3 +34,32 @@ def test_no_part_name_is_a_prefix_of_another_and_a_granule_is_found_by_its_part(
         assert [other for other in stems if other.startswith(one)] == [one]
         part = tmp_path / f"{one}-0.parquet"
         assert CommitLog(JobFolder(tmp_path)).granule_of(part) == one
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("died in its creation task, x\n  File y\nEngineError: not finite", False),
+        ("The actor is unavailable", True),
+    ],
+)
+def test_what_ray_raises_ends_the_job_with_its_reason_in_one_line(tmp_path, text, hint):
+    from ray.exceptions import RayActorError
+
+    from jobs.errors import JobError
+    from jobs.pipeline import write
+
+    class Dead(RayActorError):
+        def __str__(self):
+            return text
+
+    class Failing:
+        def write_parquet(self, *args, **kwargs):
+            raise Dead
+
+    with pytest.raises(JobError) as end:
+        write(Failing(), tmp_path, pa.schema([]))  # type: ignore[arg-type]
+
+    assert text.splitlines()[-1] in str(end.value)
+    assert ("resume goes on" in str(end.value)) is hint
+    assert "\n" not in str(end.value)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from jobs.ledger import CommitLog
 from jobs.lock import Lock
 from jobs.manifest import finalize
@@ -52,6 +55,34 @@ def test_status_tells_running_stopped_and_finished_apart(tmp_path):
     assert running.state == "running"
     assert running.owner is not None
     assert (finished.state, finished.owner, finished.rows_committed) == ("finished", None, 3)
+
+
+def test_status_names_parts_that_are_damaged_and_counts_the_others(tmp_path):
+    folder, _ = begin(tmp_path / "out", 9)
+    for index, ruin in enumerate((truncate, empty, without_columns, with_other_types)):
+        ruin(commit(folder, f"part-a-{index:08d}", 2 * index, 2 * index + 2))
+    commit(folder, "part-b-00000000", 8, 9)
+
+    status = read_status(folder)
+
+    assert (status.rows_committed, len(status.damaged)) == (1, 4)
+    assert "damaged  part-a-00000002-0.parquet: has no" in as_lines(status, as_json=False)
+
+
+def truncate(part):
+    part.write_bytes(part.read_bytes()[:-10])
+
+
+def empty(part):
+    part.write_bytes(b"")
+
+
+def without_columns(part):
+    pq.write_table(pa.table({"x": [1, 2]}), part)
+
+
+def with_other_types(part):
+    pq.write_table(pa.table({"status": ["ok", "ok"], "token_forwards": ["a", "b"]}), part)
 
 
 def test_json_carries_all_that_the_text_tells(tmp_path):

@@ -164,16 +164,16 @@ def test_holes_that_are_too_long_are_told_before_a_template_is_built():
     with pytest.raises(ContextLengthExceeded) as error:
         prepared.template(Letters(), 512)
 
-    assert failed(error.value).status == "too_long"
+    assert failed(error.value, {}).status == "too_long"
 
 
 def test_an_error_becomes_a_row_of_its_type_and_message():
-    row = failed(InvalidRequest("steps", "x" * 10_000, "an integer"))
+    row = failed(InvalidRequest("steps", "x" * 10_000, "an integer"), {"seed": 7})
 
     assert (row.status, row.error_type) == ("error", "InvalidRequest")
     assert row.error_message is not None
     assert len(row.error_message) == 500
-    assert failed(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad")).status == "error"
+    assert failed(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), {}).status == "error"
 
 
 def test_the_output_table_has_one_schema_whatever_its_rows():
@@ -186,8 +186,8 @@ def test_the_output_table_has_one_schema_whatever_its_rows():
     prepared = prepare({"prompt": "a"}, spec, columns, 1)
     ok = completed(prepared, fill(prepared), Letters(), mean_confidence=0.5, latency_ms=2.0)
 
-    mixed = output_table(batch, columns, schema, places, [ok, failed(ValueError("no"))])
-    errors = output_table(batch, columns, schema, places, [failed(ValueError("no"))] * 2)
+    mixed = output_table(batch, columns, schema, places, [ok, failed(ValueError("no"), {})])
+    errors = output_table(batch, columns, schema, places, [failed(ValueError("no"), {})] * 2)
 
     assert mixed.schema.equals(errors.schema)
     assert mixed.schema.names == ["prompt", "x", *OUTPUT_NAMES]

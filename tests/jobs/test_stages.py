@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 
 import pyarrow as pa
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
+from dream.errors import EngineError
+from dream.model.loader import resolve
 from jobs.config import JobSpec
 from jobs.identity import FileRows, row_hashes, row_seed
 from jobs.inputs import input_columns
@@ -24,13 +29,12 @@ def table():
     return pa.table(columns | {"row_hash": row_hashes(FILE.path, 0, FILE.num_rows)})
 
 
-@pytest.fixture
-def stage(table):
+def plan_of(table, model="embedded"):
     spec = JobSpec(
         input=["/data"],
         output="/out",
         task="generate",
-        model="embedded",
+        model=str(model),
         max_new_tokens=4,
         steps=3,
         temperature=0.8,
@@ -38,9 +42,14 @@ def stage(table):
     )
     schema = table.schema.remove(table.schema.get_field_index("row_hash"))
     columns = input_columns(spec, schema)
-    stage = GenerateRows(
-        StagePlan(spec=spec, columns=columns, files=(FILE,), schema=output_schema(schema, columns))
+    return StagePlan(
+        spec=spec, columns=columns, files=(FILE,), schema=output_schema(schema, columns)
     )
+
+
+@pytest.fixture
+def stage(table):
+    stage = GenerateRows(plan_of(table))
     yield stage
     stage._engine.shutdown()
 
@@ -66,6 +75,7 @@ def test_bad_rows_become_error_rows_and_their_neighbours_are_well(stage, table):
     assert out.column("src_row").to_pylist() == list(range(12))
     assert set(out.column("src_file").to_pylist()) == {FILE.path}
     assert out.column("steps").to_pylist()[5:7] == [3, 2]
+    assert out.column("steps").to_pylist()[2:5] == [2, 2, 99999]
     assert out.column("seed")[0].as_py() == row_seed(11, table.column("row_hash")[0].as_py())
 
 
@@ -103,6 +113,37 @@ def test_a_dead_engine_ends_the_process_instead_of_failing_rows(stage, table, mo
     asyncio.run(collect(stage, table.slice(0, 1)))
 
     assert codes == [1]
+
+
+def test_a_model_whose_numbers_are_not_finite_fails_the_stage_before_any_row(table, tmp_path):
+    shutil.copytree(resolve("embedded"), tmp_path / "broken")
+    weights = load_file(tmp_path / "broken" / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, tmp_path / "broken" / "model.safetensors", metadata={"format": "pt"})
+
+    with pytest.raises(EngineError, match="not finite"):
+        GenerateRows(plan_of(table, tmp_path / "broken"))
+
+
+def test_a_replica_computes_on_one_thread_whatever_the_machine_has(table):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        stage = GenerateRows(plan_of(table))
+        stage._engine.shutdown()
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_a_failed_row_asked_for_is_kept_where_a_column_can_hold_it(stage, table):
+    asked = pa.array([2**40, -1, 5, None], pa.int64())
+    block = table.slice(1, 4).set_column(1, "steps", asked)
+
+    (out,) = asyncio.run(collect(stage, block))
+
+    assert out.column("status").to_pylist() == ["error", "error", "too_long", "ok"]
+    assert out.column("steps").to_pylist() == [None, None, 5, 3]
 
 
 def test_a_limit_counts_rows_over_files_in_their_order():
