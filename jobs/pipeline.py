@@ -39,21 +39,25 @@ def build(plan: StagePlan, read_schema: pa.Schema, ledger: Path) -> Dataset:
     _configure(ledger)
     spec = plan.spec
     on_gpu = spec.device.startswith("cuda")
-    return _read(plan, read_schema).map_batches(
-        GenerateRows,
-        fn_constructor_args=(plan,),
-        batch_size=spec.granule,
-        batch_format="pyarrow",
-        num_cpus=None if on_gpu else 1,
-        num_gpus=1 if on_gpu else None,
-        max_task_retries=RETRIES,
-        udf_modifying_row_count=False,
-        compute=ActorPoolStrategy(
-            size=spec.replicas,
-            max_concurrent_calls_per_actor=BLOCKS_IN_FLIGHT,
-            max_tasks_in_flight_per_actor=2 * BLOCKS_IN_FLIGHT,
-        ),
-    )
+    rows = _read(plan, read_schema)
+    with warnings.catch_warnings():
+        # Ray 2.60 has no named parameter for max_task_retries yet.
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+        return rows.map_batches(
+            GenerateRows,
+            fn_constructor_args=(plan,),
+            batch_size=spec.granule,
+            batch_format="pyarrow",
+            num_cpus=None if on_gpu else 1,
+            num_gpus=1 if on_gpu else None,
+            max_task_retries=RETRIES,
+            udf_modifying_row_count=False,
+            compute=ActorPoolStrategy(
+                size=spec.replicas,
+                max_concurrent_calls_per_actor=BLOCKS_IN_FLIGHT,
+                max_tasks_in_flight_per_actor=2 * BLOCKS_IN_FLIGHT,
+            ),
+        )
 
 
 def write(rows: Dataset, data: Path, schema: pa.Schema) -> None:
