@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,13 @@ from dream.engine.runner import HostCommit, ModelRunner
 from dream.engine.scheduler import Scheduler
 from dream.engine.stats import EngineStats
 from dream.errors import ContextLengthExceeded, EngineError, InvalidRequest
+from dream.likelihood import LikelihoodParams, estimate_log_likelihood
 from dream.model.loader import load_model, resolve
 from dream.model.modeling import DreamModel
 from dream.model.tokenizer import Tokenizer
 from dream.remasking import STRATEGIES
 from dream.request import Completion, Request, StepEvent
-from dream.template import Fixed
+from dream.template import Fixed, Template
 
 __all__ = ["Engine"]
 
@@ -43,6 +44,7 @@ class Engine:
         self.eos_token_ids: frozenset[int] = shape.eos_token_ids
         self.max_model_len = min(config.max_model_len, shape.max_position_embeddings)
         suppressed = torch.tensor(self._suppressed_ids(), dtype=torch.int64)
+        self._model = model
         self._runner = ModelRunner(model, suppressed, config.max_logit_rows)
         self._scheduler = Scheduler(config.max_rows_per_step)
         self._finished: dict[str, Completion] = {}
@@ -125,6 +127,33 @@ class Engine:
             for request_id in ids:
                 self.abort(request_id)
 
+    def log_likelihood(
+        self,
+        prefix_ids: Sequence[int],
+        target_ids: Sequence[int],
+        params: LikelihoodParams | None = None,
+    ) -> float:
+        """Estimate of log p(target | prefix) in nats by the rule of `dream.likelihood`.
+
+        No id is suppressed. InvalidRequest and ContextLengthExceeded say what is wrong.
+        """
+        if not len(target_ids):
+            raise InvalidRequest("target", list(target_ids), "at least one token to score")
+        prefix, target = Fixed(prefix_ids), Fixed(target_ids)
+        template = Template([prefix, target])
+        self._check_template(template)
+        estimate = estimate_log_likelihood(
+            self._model,
+            prefix.token_ids,
+            target.token_ids,
+            params or LikelihoodParams(),
+            max_rows=self.config.max_rows_per_step,
+            max_logit_rows=self.config.max_logit_rows,
+        )
+        self.stats.forward_passes += estimate.forward_passes
+        self.stats.token_forwards += estimate.forward_passes * template.num_tokens
+        return estimate.log_likelihood
+
     def _settle(self, batch: Batch, commit: HostCommit) -> list[StepEvent]:
         """Write each canvas's tokens, retire the finished, and say what happened."""
         if not np.isfinite(commit.probs_C).all():
@@ -163,11 +192,14 @@ class Engine:
         """Raise the InvalidRequest that `add` would."""
         if request.id in self._scheduler or request.id in self._finished:
             raise InvalidRequest("id", request.id, "not the id of a request that is under way")
-        length = request.template.num_tokens
+        self._check_template(request.template)
+
+    def _check_template(self, template: Template) -> None:
+        length = template.num_tokens
         if length > self.max_model_len:
             allowed = f"at most {self.max_model_len} tokens, given and to fill together"
             raise ContextLengthExceeded("template", f"{length} tokens", allowed)
-        for segment in request.template.segments:
+        for segment in template.segments:
             if isinstance(segment, Fixed) and segment.token_ids:
                 highest = max(segment.token_ids)
                 if highest >= self.vocab_size:
