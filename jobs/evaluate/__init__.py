@@ -1,0 +1,1 @@
+"""Evaluation: suites of problems with exact scores, run as jobs, and the curves they give."""
