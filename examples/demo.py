@@ -1,4 +1,6 @@
-"""The main job in one run: a Sudoku over HTTP, then a Parquet file of puzzles at two step counts.
+"""The main job in one run: infilling over HTTP, then a Parquet file of puzzles at two step counts.
+
+A Sudoku, a sentence and a JSON object are filled around text that comes back byte for byte.
 
 Everything runs on this machine with the embedded checkpoint, and is stopped at the end.
 """
@@ -39,6 +41,9 @@ from deployments.app import AppArgs, build_app
 NUM_PUZZLES = 500
 GIVENS = 4
 STEPS = (1, 16)
+SENTENCE = ["It was ", 5, " in Oslo, so Mia took ", 14, "."]
+JSON_OBJECT = ['{"name":"Ben","city":"', 8, '","country":"Japan"}']
+"""Given text, and holes of so many tokens; what is longer than its answer ends early."""
 OUT = Path("out/demo")
 
 console = Console()
@@ -84,18 +89,37 @@ def main() -> None:
 
 
 def show_http() -> None:
-    """Serve the embedded checkpoint and solve one Sudoku through POST /v1/infill."""
+    """Serve the embedded checkpoint and fill a Sudoku, a sentence and a JSON object."""
     port = free_port()
-    console.rule("1. HTTP: fill the blanks of a Sudoku")
+    console.rule("1. HTTP: fill the holes, whatever stands before and behind them")
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     serve.run(build_app(AppArgs(model="embedded")), name="dream", route_prefix="/")
+    url = f"http://127.0.0.1:{port}/v1/infill"
+    show_sudoku(url)
+    for pieces in (SENTENCE, JSON_OBJECT):
+        show_text(url, pieces)
+    serve.delete("dream")
+
+
+def show_text(url: str, pieces: list[str | int]) -> None:
+    """Text with its holes, and the text that came back."""
+    parts = [{"hole": piece} if isinstance(piece, int) else {"text": piece} for piece in pieces]
+    choice = post(url, {"model": "embedded", "segments": parts})["choices"][0]
+    holes = "".join("_" * piece if isinstance(piece, int) else piece for piece in pieces)
+    is_exact = choice["text"].endswith(str(pieces[-1]))
+    say(f"{holes}\n{choice['text']}")
+    say("the given ending came back byte for byte\n" if is_exact else "NOT the given ending\n")
+
+
+def show_sudoku(url: str) -> None:
+    """One puzzle through POST /v1/infill."""
     puzzle = sudoku.draw_puzzles(np.random.default_rng(4), 1, GIVENS)[0][0].tolist()
     body = {
         "model": "embedded",
         "segments": segments(sudoku.infill_text(puzzle)),
         "diffusion": {"steps": 16},
     }
-    answer = post(f"http://127.0.0.1:{port}/v1/infill", body)
+    answer = post(url, body)
     text = answer["choices"][0]["text"]
     cells = sudoku.read_grid(text) or [0] * 16
     console.print(Columns([grid("given", puzzle), grid("filled in", cells, puzzle)]))
@@ -103,7 +127,6 @@ def show_http() -> None:
     cost = answer["usage"]["diffusion"]
     say(f"POST /v1/infill -> {text}: {verdict}")
     say(f"{cost['forward_passes']} forward passes, {cost['token_forwards']} token-forwards\n")
-    serve.delete("dream")
 
 
 def show_parquet(ray_address: str) -> None:

@@ -13,6 +13,7 @@ from dream.errors import DreamError
 from jobs import options as flag
 from jobs.config import load_spec
 from jobs.errors import JobError
+from jobs.evaluate.command import evaluate
 from jobs.ledger import JobFolder
 from jobs.report import as_lines, read_status
 from jobs.verify import verify
@@ -22,7 +23,11 @@ __all__ = ["NOT_SETTINGS", "app", "main"]
 NOT_SETTINGS = ("config", "json", "overwrite", "break_lock")
 """Flags of one call of `run`; all its others are settings of the job."""
 
+NOT_TRAIN_SETTINGS = ("config", "path", "from_")
+"""Of `train`: where its settings come from, and the two parts of the setting `from`."""
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app.command()(evaluate)
 
 
 @app.command()
@@ -50,6 +55,7 @@ def run(
     order: flag.Order = None,
     early_exit: flag.EarlyExit = None,
     seed: flag.Seed = None,
+    record_order: flag.RecordOrder = None,
     limit: flag.Limit = None,
     replicas: flag.Replicas = None,
     granule: flag.Granule = None,
@@ -103,17 +109,31 @@ def verify_command(output: flag.Job, deep: flag.Deep = False) -> None:
 
 @app.command("train")
 def train_command(
-    output: flag.Checkpoint,
+    ctx: typer.Context,
+    path: flag.FromPath = None,
+    config: flag.TrainConfig = None,
+    output: flag.Trained = None,
+    from_: flag.From = None,
+    parquet: flag.Parquet = None,
     updates: flag.Updates = None,
+    epochs: flag.Epochs = None,
     batch_size: flag.BatchSize = None,
     seed: flag.Seed = None,
+    learning_rate: flag.LearningRate = None,
+    device: flag.Device = None,
+    dtype: flag.TrainDtype = None,
+    parallel: flag.Parallel = None,
+    num_workers: flag.NumWorkers = None,
 ) -> None:
-    """Train a small Dream on generated 4x4 Sudoku; the defaults made the embedded checkpoint."""
-    from jobs.train import TrainConfig, train  # torch and transformers, which no other verb loads
+    """Train a model, or go on where the same run was interrupted."""
+    from jobs.train.config import load_train_spec  # torch and Ray Train, which no other verb loads
+    from jobs.train.driver import train
 
-    given = {"updates": updates, "batch_size": batch_size, "seed": seed}
-    config = TrainConfig(**{name: value for name, value in given.items() if value is not None})
-    train(config, output, lambda line: print(line, file=sys.stderr, flush=True))
+    settings = {name: value for name, value in ctx.params.items() if name not in NOT_TRAIN_SETTINGS}
+    given = {name: value for name, value in settings.items() if value not in (None, [], ())}
+    if from_ is not None or path is not None:
+        given["from"] = " ".join(part for part in (from_, path) if part is not None)
+    train(load_train_spec(given, config), lambda line: print(line, file=sys.stderr, flush=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

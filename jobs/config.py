@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -16,60 +16,39 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from dream.params import Alg, Order, SamplingParams
 from jobs.errors import Refused
 
-__all__ = ["SCHEMA_VERSION", "JobRecord", "JobSpec", "digest", "load_spec", "odd_letters"]
+__all__ = ["SCHEMA_VERSION", "JobRecord", "JobSpec", "Json", "ModelSettings", "checked"]
+__all__ += ["differences", "digest", "given_values", "load_spec", "odd_letters"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the output columns; part of every fingerprint."""
 
 NEUTRAL = frozenset({"output", "input", "replicas", "granule", "on_row_error"})
 """Fields that change no row; what `input` names is fingerprinted by its files instead."""
 
 Json = str | int | float | bool | list[str] | None
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
-class JobSpec(BaseModel):
-    """One batch job. Every field is a flag of `run` and a key of its YAML file."""
+class ModelSettings(BaseModel):
+    """Where rows go, which model fills them, and how tokens are drawn: what jobs share."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    input: list[str] = Field(min_length=1)
     output: str = Field(min_length=1)
-    task: Literal["generate", "infill"]
     model: str = Field(min_length=1)
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "cpu"
 
-    prompt_column: str | None = None
-    id_column: str | None = None
-    keep_columns: list[str] | None = None
-    max_new_tokens: int = Field(default=128, ge=1)
-    mask_token: str = Field(default="<|mask|>", min_length=1)
-
-    steps: int | None = None
-    alg: Alg = "entropy"
     alg_temp: float | None = None
     eps: float = 1e-3
     temperature: float = 0.0
     top_p: float | None = None
     top_k: int | None = None
-    order: Order = "confidence"
     early_exit: bool = True
     seed: int = Field(default=0, ge=0, lt=2**63)
 
-    limit: int | None = Field(default=None, ge=1)
     replicas: int = Field(default=1, ge=1)
     granule: int = Field(default=128, ge=1)
-    on_row_error: Literal["keep", "fail"] = "keep"
-
-    @field_validator("input", mode="before")
-    @classmethod
-    def _one_input(cls, value: object) -> object:
-        return [value] if isinstance(value, str) else value
-
-    @field_validator("input")
-    @classmethod
-    def _absolute_inputs(cls, value: list[str]) -> list[str]:
-        return [_absolute(path) for path in value]
 
     @field_validator("output")
     @classmethod
@@ -82,6 +61,54 @@ class JobSpec(BaseModel):
     @classmethod
     def _absolute_model(cls, value: str) -> str:
         return _absolute(value) if value != "embedded" and Path(value).is_dir() else value
+
+    def sampling_by(
+        self, alg: Alg, order: Order, *, seed: int | None, steps: int | None
+    ) -> SamplingParams:
+        """These settings with the algorithm, order, seed and steps of a row."""
+        return SamplingParams(
+            steps=steps,
+            alg=alg,
+            alg_temp=self.alg_temp,
+            eps=self.eps,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            order=order,
+            seed=seed,
+            early_exit=self.early_exit,
+        )
+
+
+class JobSpec(ModelSettings):
+    """One batch job. Every field is a flag of `run` and a key of its YAML file."""
+
+    input: list[str] = Field(min_length=1)
+    task: Literal["generate", "infill"]
+
+    prompt_column: str | None = None
+    id_column: str | None = None
+    keep_columns: list[str] | None = None
+    max_new_tokens: int = Field(default=128, ge=1)
+    mask_token: str = Field(default="<|mask|>", min_length=1)
+
+    steps: int | None = None
+    alg: Alg = "entropy"
+    order: Order = "confidence"
+
+    record_order: bool = False
+    limit: int | None = Field(default=None, ge=1)
+    on_row_error: Literal["keep", "fail"] = "keep"
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _one_input(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("input")
+    @classmethod
+    def _absolute_inputs(cls, value: list[str]) -> list[str]:
+        return [_absolute(path) for path in value]
 
     @field_validator("keep_columns", mode="before")
     @classmethod
@@ -97,18 +124,8 @@ class JobSpec(BaseModel):
 
     def sampling(self, *, seed: int | None, steps: int | None) -> SamplingParams:
         """Parameters of a row: its own steps, where it has any, beat the job's."""
-        return SamplingParams(
-            steps=self.steps if steps is None else steps,
-            alg=self.alg,
-            alg_temp=self.alg_temp,
-            eps=self.eps,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            order=self.order,
-            seed=seed,
-            early_exit=self.early_exit,
-        )
+        wanted = self.steps if steps is None else steps
+        return self.sampling_by(self.alg, self.order, seed=seed, steps=wanted)
 
     def identity(self) -> dict[str, Json]:
         """The fields that decide what the rows become."""
@@ -133,12 +150,16 @@ class JobRecord(BaseModel):
 
     def differences(self, identity: Mapping[str, Json]) -> list[str]:
         """One line for each field whose value is not this job's."""
-        lines: list[str] = []
-        for name in sorted(self.identity.keys() | identity.keys()):
-            then, now = self.identity.get(name), identity.get(name)
-            if then != now:
-                lines.append(f"{name}: {json.dumps(then)} -> {json.dumps(now)}")
-        return lines
+        return differences(self.identity, identity)
+
+
+def differences(then: Mapping[str, Json], now: Mapping[str, Json]) -> list[str]:
+    """One line for each field that two identities do not share."""
+    return [
+        f"{name}: {json.dumps(then.get(name))} -> {json.dumps(now.get(name))}"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    ]
 
 
 def digest(identity: Mapping[str, Json]) -> str:
@@ -149,14 +170,22 @@ def digest(identity: Mapping[str, Json]) -> str:
 
 def load_spec(flags: Mapping[str, object], config: Path | None = None) -> JobSpec:
     """The job of a YAML file and the flags given beside it; a flag beats the file."""
-    values = dict(_read_yaml(config) if config else {})
-    values.update(flags)
+    return checked(JobSpec, given_values(flags, config))
+
+
+def given_values(flags: Mapping[str, object], config: Path | None) -> dict[str, object]:
+    """What a YAML file and the flags beside it say; a flag beats the file."""
+    return (_read_yaml(config) if config else {}) | dict(flags)
+
+
+def checked(kind: type[Settings], values: Mapping[str, object]) -> Settings:
+    """The settings of these values; everything that is wrong with them is named."""
     try:
-        return JobSpec.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         raise Refused(
             "; ".join(
-                _explain(problem["loc"], problem["msg"], problem["type"])
+                _explain(kind, problem["loc"], problem["msg"], problem["type"])
                 for problem in error.errors()
             )
         ) from error
@@ -177,13 +206,15 @@ def _read_yaml(path: Path) -> dict[str, object]:
     return {str(key): value for key, value in values.items()}
 
 
-def _explain(location: tuple[int | str, ...], message: str, kind: str) -> str:
+def _explain(
+    kind: type[BaseModel], location: tuple[int | str, ...], message: str, problem: str
+) -> str:
     name = ".".join(str(part) for part in location)
     message = message.removeprefix("Value error, ")
-    if kind == "extra_forbidden":
-        close = difflib.get_close_matches(name, JobSpec.model_fields, n=1)
+    if problem == "extra_forbidden":
+        close = difflib.get_close_matches(name, kind.model_fields, n=1)
         return f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else "")
-    if kind == "missing":
+    if problem == "missing":
         return f"--{name.replace('_', '-')} is required"
     return f"{name}: {message}" if name else message
 

@@ -18,7 +18,7 @@ from jobs.rows import output_schema
 from jobs.session import ray_session
 from jobs.watch import watched
 
-__all__ = ["resume", "run"]
+__all__ = ["refuse_foreign", "refuse_written", "resume", "run", "set_aside"]
 
 
 def run(spec: JobSpec, *, overwrite: bool = False, break_lock: bool = False) -> JobFolder:
@@ -41,13 +41,31 @@ def resume(out: Path, *, replicas: int | None = None, break_lock: bool = False) 
     return folder
 
 
+def refuse_foreign(out: Path, own: Path) -> None:
+    """Refuse a folder that holds anything but `own`."""
+    if out.is_file() or (out.is_dir() and any(path != own for path in out.iterdir())):
+        raise Refused(f"{out} is there and holds no job: choose another --output")
+
+
+def refuse_written(out: Path, lock: Path) -> None:
+    """Refuse a folder while the owner of its lock may live."""
+    owner = read_owner(lock)
+    if owner is not None and not owner.is_dead:
+        raise Refused(f"{out} is being written by {owner}; it is not moved away")
+
+
+def set_aside(out: Path) -> None:
+    """Rename a folder, so that its name is free."""
+    out.rename(out.with_name(f"{out.name}.old-{time.time_ns()}"))
+
+
 def _drive(folder: JobFolder, found: Preflight, *, break_lock: bool) -> None:
     if folder.is_job:
         found.refuse_other(folder.read_record())
         if folder.success.exists():
             return
     else:
-        _refuse_foreign(folder)
+        refuse_foreign(folder.out, folder.meta)
     with Lock(folder.lock, break_it=break_lock) as lock:
         if not folder.is_job:
             folder.begin(found.new_record(), found.inputs.as_table())
@@ -95,21 +113,13 @@ def _fill_rows(
             pipeline.write(rows, folder.data, schema.with_metadata(footer))
 
 
-def _refuse_foreign(folder: JobFolder) -> None:
-    out = folder.out
-    if out.is_file() or (out.is_dir() and any(path != folder.meta for path in out.iterdir())):
-        raise Refused(f"{out} is there and holds no job: choose another --output")
-
-
 def _move_away(folder: JobFolder) -> None:
     if not folder.out.exists():
         return
-    owner = read_owner(folder.lock)
-    if owner is not None and not owner.is_dead:
-        raise Refused(f"{folder.out} is being written by {owner}; it is not moved away")
+    refuse_written(folder.out, folder.lock)
     if not folder.is_job:
-        _refuse_foreign(folder)
-    folder.out.rename(folder.out.with_name(f"{folder.out.name}.old-{time.time_ns()}"))
+        refuse_foreign(folder.out, folder.meta)
+    set_aside(folder.out)
 
 
 def _fail_with_rows(spec: JobSpec, tally: Tally) -> None:

@@ -27,6 +27,7 @@ OUTPUT_NAMES = (
     *("dream_id", "row_hash", "src_file", "src_row", "status", "error_type", "error_message"),
     *("output", "infilled", "finish_reason", "prompt_tokens", "completion_tokens", "steps"),
     *("forward_passes", "token_forwards", "mean_confidence", "seed", "latency_ms"),
+    *("finished_at", "commit_steps"),
 )
 """Names of the output columns, in order; an input column of such a name cannot be kept."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option
+from typer import Argument, Option
 
 Job = Annotated[Path, Option("--output", "-o", help="Folder of the job.")]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON object on standard output.")]
@@ -38,10 +38,25 @@ Order = Annotated[str | None, Option(help="confidence | random | left_to_right |
 EarlyExit = Annotated[bool | None, Option(help="End a row once its answer is settled (yes)")]
 Seed = Annotated[int | None, Option(help="Seed of the job; every row derives its own (0)")]
 
+RecordOrder = Annotated[bool | None, Option(help="Fill the column commit_steps (no)")]
 Limit = Annotated[int | None, Option(help="Take only the first N rows of the input.")]
 Replicas = Annotated[int | None, Option(min=1, help="Engines at work at once (1)")]
 Granule = Annotated[int | None, Option(help="Rows committed together (128)")]
-Checkpoint = Annotated[Path, Option("--output", "-o", help="Folder of the new checkpoint.")]
-Updates = Annotated[int | None, Option(min=1, help="Optimiser updates (4000)")]
-BatchSize = Annotated[int | None, Option(min=1, help="Rows of an update (192)")]
 OnRowError = Annotated[str | None, Option(help="keep | fail: what an error row means (keep)")]
+
+TrainConfig = Annotated[
+    str | None, Option("--config", help="YAML file of these settings, or embedded, nano.")
+]
+Trained = Annotated[str | None, Option("--output", "-o", help="Folder of the new checkpoint.")]
+From = Annotated[
+    str | None, Option("--from", help="PATH of a Dream checkpoint to go on from, or: qwen2 PATH")
+]
+FromPath = Annotated[str | None, Argument(metavar="[PATH]", help="Folder of --from qwen2.")]
+Parquet = Annotated[list[str] | None, Option(help="Rows to train on: folder, file or glob.")]
+Updates = Annotated[int | None, Option(help="Optimiser updates.")]
+Epochs = Annotated[float | None, Option(help="Passes over the rows, instead of updates.")]
+BatchSize = Annotated[int | None, Option(help="Rows of an update, over all workers.")]
+LearningRate = Annotated[float | None, Option(help="Highest learning rate.")]
+TrainDtype = Annotated[str | None, Option("--dtype", help="float32 | bfloat16 (float32)")]
+Parallel = Annotated[str | None, Option(help="ddp | fsdp (ddp)")]
+NumWorkers = Annotated[int | None, Option(help="Training processes (1)")]

@@ -13,12 +13,12 @@ from pathlib import Path
 from dream.engine.config import EngineConfig
 from dream.errors import DreamError
 from dream.model.loader import resolve, weights_sha256
-from jobs.config import SCHEMA_VERSION, JobRecord, JobSpec, Json
+from jobs.config import SCHEMA_VERSION, JobRecord, JobSpec, Json, ModelSettings
 from jobs.errors import Refused
 from jobs.identity import RowIndex
 from jobs.inputs import ColumnMap, Inputs, input_columns, scan
 
-__all__ = ["Preflight", "preflight"]
+__all__ = ["Preflight", "model_folder", "preflight"]
 
 SEED_RULE = "blake2b(job seed, row_hash)"
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json")
@@ -80,10 +80,9 @@ def preflight(spec: JobSpec) -> Preflight:
     """Check everything that can be checked without Ray and without writing."""
     inputs = scan(spec.input)
     columns = input_columns(spec, inputs.schema)
+    folder = model_folder(spec)
     try:
-        EngineConfig(device=spec.device, dtype=spec.dtype)
         RowIndex(inputs.first_rows(None))
-        folder = resolve(spec.model)
         weights = weights_sha256(folder)
     except (DreamError, OSError) as error:
         raise Refused(str(error)) from error
@@ -100,12 +99,27 @@ def preflight(spec: JobSpec) -> Preflight:
     return Preflight(spec=spec, inputs=inputs, columns=columns, identity=identity)
 
 
-def _tokenizer_sha256(folder: Path) -> str:
+def model_folder(spec: ModelSettings) -> Path:
+    """Where the model lies; refuses one that is not there, or that could not be run."""
+    try:
+        EngineConfig(device=spec.device, dtype=spec.dtype)
+        folder = resolve(spec.model)
+    except (DreamError, OSError) as error:
+        raise Refused(str(error)) from error
+    _tokenizer_files(folder)
+    return folder
+
+
+def _tokenizer_files(folder: Path) -> list[Path]:
     found = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     if not {"vocab.json", "tokenizer.json"} & {path.name for path in found}:
         raise Refused(f"{folder} has no tokenizer files, and rows hold text")
+    return found
+
+
+def _tokenizer_sha256(folder: Path) -> str:
     digest = hashlib.sha256()
-    for path in found:
+    for path in _tokenizer_files(folder):
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Literal, Protocol, TypedDict
 
 import pyarrow as pa
 
 from dream.errors import ContextLengthExceeded, InvalidRequest
-from dream.request import Completion
+from dream.request import Completion, StepEvent
 from dream.template import Fixed, Hole, Template
 from jobs.config import JobSpec
 from jobs.identity import row_seed
 from jobs.inputs import ColumnMap
 
-__all__ = ["Cell", "InfilledSpan", "OutputRow", "Prepared", "Text", "completed", "failed"]
-__all__ += ["output_schema", "output_table", "prepare", "split_masks"]
+__all__ = ["Cell", "InfilledSpan", "OutputRow", "Prepared", "Text", "commit_steps", "completed"]
+__all__ += ["failed", "output_schema", "output_table", "prepare", "split_masks"]
 
 Status = Literal["ok", "error", "too_long"]
 Cell = str | int | float | bool | list["Cell"] | dict[str, "Cell"] | bytes | None
@@ -43,6 +44,8 @@ _RESULT = (
     pa.field("mean_confidence", pa.float32()),
     pa.field("seed", pa.uint64()),
     pa.field("latency_ms", pa.float32()),
+    pa.field("finished_at", pa.timestamp("us", tz="UTC")),
+    pa.field("commit_steps", pa.list_(pa.int32())),
 )
 
 
@@ -81,6 +84,8 @@ class OutputRow:
     mean_confidence: float | None = None
     seed: int | None = None
     latency_ms: float | None = None
+    finished_at: datetime | None = None
+    commit_steps: list[int | None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +147,8 @@ def completed(
     *,
     mean_confidence: float | None,
     latency_ms: float,
+    finished_at: datetime,
+    commit_steps: list[int | None] | None = None,
 ) -> OutputRow:
     """The row of a completion; given text is the row's own, byte for byte."""
     spans = [InfilledSpan(span=s.id, text=text.decode(s.token_ids)) for s in completion.spans]
@@ -159,7 +166,16 @@ def completed(
         mean_confidence=mean_confidence,
         seed=prepared.seed,
         latency_ms=latency_ms,
+        finished_at=finished_at,
+        commit_steps=commit_steps,
     )
+
+
+def commit_steps(completion: Completion, events: Sequence[StepEvent]) -> list[int | None]:
+    """The step at which each hole token was committed; None where an early exit filled it."""
+    steps = {position: event.step for event in events for position in event.positions}
+    places = (place for span in completion.spans for place in range(span.start, span.end))
+    return [steps.get(place) for place in places]
 
 
 def failed(error: Exception, given: Mapping[str, int]) -> OutputRow:

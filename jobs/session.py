@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from jobs.config import JobSpec
+from jobs.config import ModelSettings
 from jobs.errors import Refused
 
 __all__ = ["check_resources", "ray_session"]
@@ -21,11 +21,18 @@ OBJECT_STORE_BYTES = 300 * 2**20
 
 
 @contextmanager
-def ray_session(spec: JobSpec) -> Iterator[None]:
-    """Ray while rows are driven; refuses a cluster that the job would wait on for ever."""
+def ray_session(spec: ModelSettings) -> Iterator[None]:
+    """Ray while rows are driven; refuses a cluster that the job would wait on for ever.
+
+    A session inside another one uses the other's Ray and leaves it running.
+    """
     _set_environment()
     import ray  # after the environment: Ray reads it when it is imported
 
+    if ray.is_initialized():
+        check_resources(spec, _resources())
+        yield
+        return
     with tempfile.TemporaryDirectory(prefix="dj", dir="/tmp", ignore_cleanup_errors=True) as short:
         if address := os.environ.get("RAY_ADDRESS"):
             ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
@@ -46,7 +53,7 @@ def ray_session(spec: JobSpec) -> Iterator[None]:
             ray.shutdown()
 
 
-def check_resources(spec: JobSpec, resources: Mapping[str, float]) -> None:
+def check_resources(spec: ModelSettings, resources: Mapping[str, float]) -> None:
     """Refuse replicas that could never be placed."""
     gpus = spec.replicas if spec.device.startswith("cuda") else 0
     for kind, wanted in (("CPU", _cpus_wanted(spec)), ("GPU", gpus)):
@@ -66,7 +73,7 @@ def _set_environment() -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
-def _cpus_wanted(spec: JobSpec) -> int:
+def _cpus_wanted(spec: ModelSettings) -> int:
     """One CPU for each replica that computes on CPUs, and two that every job needs beside it."""
     return max(LEAST_CPUS, 2 + (0 if spec.device.startswith("cuda") else spec.replicas))
 

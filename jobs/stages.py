@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +18,11 @@ import torch
 from dream import Completion, Engine, EngineConfig, Hole, Request, SamplingParams, Template
 from dream.engine.async_engine import AsyncEngine
 from dream.errors import CheckpointError, EngineError
+from dream.request import StepEvent
 from jobs.config import JobSpec
 from jobs.identity import FileRows, RowIndex
 from jobs.inputs import ColumnMap
-from jobs.rows import OutputRow, Text, completed, failed, output_table, prepare
+from jobs.rows import OutputRow, Text, commit_steps, completed, failed, output_table, prepare
 
 __all__ = ["GenerateRows", "StagePlan", "select_rows"]
 
@@ -104,13 +106,15 @@ class GenerateRows:
         wanted = (*columns.template, *columns.parameters)
         cells = {name: batch.column(name)[row].as_py() for name in wanted}
         prepared = prepare(cells, self._plan.spec, columns, row_hash)
+        spec = self._plan.spec
         request = Request(
             id=f"{row_hash:016x}-{next(self._numbers)}",
             template=prepared.template(self._text, self._max_tokens),
-            params=self._plan.spec.sampling(seed=prepared.seed, steps=prepared.steps),
+            params=spec.sampling(seed=prepared.seed, steps=prepared.steps),
         )
         started = time.perf_counter()
         confidences: list[float] = []
+        events: list[StepEvent] = []
         async for item in self._engine.generate(request):
             if isinstance(item, Completion):
                 return completed(
@@ -119,8 +123,12 @@ class GenerateRows:
                     self._text,
                     mean_confidence=float(np.mean(confidences)) if confidences else None,
                     latency_ms=1000 * (time.perf_counter() - started),
+                    finished_at=datetime.now(UTC),
+                    commit_steps=commit_steps(item, events) if spec.record_order else None,
                 )
             confidences.extend(item.confidences)
+            if spec.record_order:
+                events.append(item)
         raise EngineError("the engine ended a request without a completion")
 
     def _exit_if_dead(self) -> None:

@@ -29,7 +29,7 @@ NUM_ROWS, LIMIT, GRANULE = 84, 72, 4
 BAD = {5: "error", 17: "too_long", 23: "error", 41: "error"}
 """Rows that are malformed, spread over the files, and what becomes of them."""
 
-NOT_DETERMINED = ["latency_ms"]
+NOT_DETERMINED = ["latency_ms", "finished_at"]
 DRIVER_S = 150
 
 

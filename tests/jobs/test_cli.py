@@ -41,7 +41,7 @@ def test_every_setting_is_a_flag_and_every_flag_a_setting():
 
 
 def test_every_command_explains_itself(capsys):
-    for command in ("run", "resume", "status", "verify", "train"):
+    for command in ("run", "resume", "status", "verify", "evaluate", "train"):
         code, text = call(capsys, command, "--help")
 
         assert code == 0

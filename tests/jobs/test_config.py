@@ -28,6 +28,7 @@ CHANGED = {
     "order": "random",
     "early_exit": False,
     "seed": 1,
+    "record_order": True,
     "limit": 10,
 }
 UNCHANGED = {

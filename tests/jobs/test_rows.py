@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pyarrow as pa
@@ -10,12 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dream.errors import ContextLengthExceeded, InvalidRequest
-from dream.request import Completion, Span, Usage
+from dream.request import Completion, Span, StepEvent, Usage
 from dream.template import Fixed, Hole
 from jobs.config import JobSpec
 from jobs.identity import row_seed
 from jobs.inputs import FORMS, OUTPUT_NAMES, ColumnMap
-from jobs.rows import completed, failed, output_schema, output_table, prepare, split_masks
+from jobs.rows import (
+    commit_steps,
+    completed,
+    failed,
+    output_schema,
+    output_table,
+    prepare,
+    split_masks,
+)
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 class Letters:
@@ -74,7 +85,9 @@ def test_given_text_comes_back_byte_for_byte(before, masks, after):
     columns = columns_of("text_with_masks")
     prepared = prepare({"text_with_masks": text}, spec_of(mask_token="_"), columns, 1)
 
-    row = completed(prepared, fill(prepared), Letters(), mean_confidence=0.5, latency_ms=1.0)
+    row = completed(
+        prepared, fill(prepared), Letters(), mean_confidence=0.5, latency_ms=1.0, finished_at=NOW
+    )
 
     assert row.output == text.replace("_", "z")
     assert row.infilled == [{"span": "0", "text": "z" * masks}]
@@ -89,7 +102,9 @@ def test_a_prompt_is_followed_by_one_hole_and_the_output_is_the_hole():
     template = prepared.template(Letters(), 100)
     assert list(template.segments) == [Fixed([97, 98]), Hole(3)]
     assert longer.pieces[1] == Hole(5)
-    row = completed(prepared, fill(prepared), Letters(), mean_confidence=None, latency_ms=1.0)
+    row = completed(
+        prepared, fill(prepared), Letters(), mean_confidence=None, latency_ms=1.0, finished_at=NOW
+    )
     assert (row.output, row.status, row.steps) == ("zzz", "ok", 3)
 
 
@@ -184,7 +199,9 @@ def test_the_output_table_has_one_schema_whatever_its_rows():
     places = {"src_file": pa.array(["f", "f"]), "src_row": pa.array([0, 1])}
     spec = spec_of("generate", max_new_tokens=1)
     prepared = prepare({"prompt": "a"}, spec, columns, 1)
-    ok = completed(prepared, fill(prepared), Letters(), mean_confidence=0.5, latency_ms=2.0)
+    ok = completed(
+        prepared, fill(prepared), Letters(), mean_confidence=0.5, latency_ms=2.0, finished_at=NOW
+    )
 
     mixed = output_table(batch, columns, schema, places, [ok, failed(ValueError("no"), {})])
     errors = output_table(batch, columns, schema, places, [failed(ValueError("no"), {})] * 2)
@@ -196,3 +213,18 @@ def test_the_output_table_has_one_schema_whatever_its_rows():
     assert mixed.schema.field("output").type == pa.large_string()
     assert pa.types.is_dictionary(mixed.schema.field("status").type)
     assert mixed.column("dream_id").to_pylist() == [7, 7]
+
+
+def test_commit_steps_name_the_step_of_each_hole_token_in_the_order_of_the_canvas():
+    usage = Usage(prompt_tokens=1, completion_tokens=3, steps=9, forward_passes=2, token_forwards=8)
+    spans = [
+        Span(id="0", start=1, end=3, token_ids=[7, 7]),
+        Span(id="1", start=5, end=7, token_ids=[7]),  # cut at an EOS, its tail filled by the exit
+    ]
+    done = Completion(id="r", token_ids=[], spans=spans, finish_reason="stop", usage=usage)
+    events = [
+        StepEvent(request_id="r", step=3, positions=[2, 5], token_ids=[7, 7], confidences=[1, 1]),
+        StepEvent(request_id="r", step=8, positions=[1], token_ids=[7], confidences=[1]),
+    ]
+
+    assert commit_steps(done, events) == [8, 3, 3, None]

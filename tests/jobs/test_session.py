@@ -6,7 +6,7 @@ import pytest
 
 from jobs.config import JobSpec
 from jobs.errors import Refused
-from jobs.session import check_resources
+from jobs.session import check_resources, ray_session
 
 
 def spec_of(**more):
@@ -36,3 +36,15 @@ def test_a_cluster_that_is_large_enough_is_taken(settings, resources):
 def test_a_cluster_that_is_too_small_is_refused_with_the_number(settings, resources, message):
     with pytest.raises(Refused, match=message):
         check_resources(spec_of(**settings), resources)
+
+
+@pytest.mark.ray
+def test_a_session_within_another_uses_its_ray_and_leaves_it_running(ray_local):
+    import ray
+
+    before = ray.get_runtime_context().gcs_address
+
+    with ray_session(spec_of()):
+        assert ray.get_runtime_context().gcs_address == before
+
+    assert ray.is_initialized()

@@ -22,6 +22,8 @@ FILE = FileRows(path="/data/in.parquet", num_rows=12)
 PROMPTS = ["a", "bc", None, "d" * 600, "ef", "ghi", "j", "kl", "m", "n", "o", "p"]
 STEPS = [2, 2, 2, 2, 99999, None, 2, 2, 2, 2, 2, 2]
 
+CLOCKED = ["latency_ms", "finished_at"]
+
 
 @pytest.fixture(scope="module")
 def table():
@@ -29,7 +31,7 @@ def table():
     return pa.table(columns | {"row_hash": row_hashes(FILE.path, 0, FILE.num_rows)})
 
 
-def plan_of(table, model="embedded"):
+def plan_of(table, model="embedded", **more):
     spec = JobSpec(
         input=["/data"],
         output="/out",
@@ -39,6 +41,7 @@ def plan_of(table, model="embedded"):
         steps=3,
         temperature=0.8,
         seed=11,
+        **more,
     )
     schema = table.schema.remove(table.schema.get_field_index("row_hash"))
     columns = input_columns(spec, schema)
@@ -102,7 +105,22 @@ def test_blocks_in_flight_share_forwards_and_give_what_they_give_alone(stage, ta
     passes = sum(sum(out.column("forward_passes").to_pylist()) for out in together)
     assert shared <= passes / 3
     for alone, out in zip((alone_a, alone_b), together, strict=True):
-        assert out.drop(["latency_ms"]) == alone.drop(["latency_ms"])
+        assert out.drop(CLOCKED) == alone.drop(CLOCKED)
+
+
+def test_commit_steps_are_recorded_where_they_are_asked_for(stage, table):
+    recorder = GenerateRows(plan_of(table, record_order=True, order="right_to_left"))
+    (plain,) = asyncio.run(collect(stage, table))
+    (out,) = asyncio.run(collect(recorder, table.slice(5, 3)))
+    recorder._engine.shutdown()
+
+    assert plain.column("commit_steps").null_count == table.num_rows
+    steps = out.column("commit_steps").to_pylist()
+    assert [len(row) for row in steps] == [4, 4, 4]
+    for row in steps:
+        known = [step for step in row if step is not None]
+        assert known == sorted(known, reverse=True)
+    assert out.column("finished_at").null_count == 0
 
 
 def test_a_dead_engine_ends_the_process_instead_of_failing_rows(stage, table, monkeypatch):

@@ -1,0 +1,131 @@
+"""The card of a small checkpoint: its evaluations, card.json and docs/model-card.md.
+
+Runs `python -m jobs evaluate` as a user does, on 1,000 held-out questions a point, into --out
+(a second call goes on where the first ended), then writes what results.json says: the points
+into the checkpoint's card.json, the tables and plots into docs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.hardware import describe
+from dream.model.loader import resolve, weights_sha256
+
+EVALUATIONS = {
+    "sudoku": "--suite sudoku4 --givens 4,8 --steps 1,2,4,8,16"
+    " --order confidence,random,left_to_right",
+    "sudoku-empty": "--suite sudoku4 --givens 0 --temperature 1 --steps 1,2,4,8,16"
+    " --order confidence,random",
+    "countdown": "--suite countdown3-mini --steps 1,2,4,8,full"
+    " --order confidence,random,left_to_right",
+    "infill": "--suite infill-eq,infill-text,lists --steps 1,2,4,full --order confidence,random",
+}
+"""Arguments of each evaluation. The empty grid is one problem, so its tokens are drawn."""
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "model-card.md"
+FIGURES = ROOT / "docs" / "figures"
+START, END = "<!-- measured -->", "<!-- end of measured -->"
+"""The part of the page that is written here lies between these."""
+
+
+def main() -> None:
+    """Evaluate, then write the card and the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("-n", type=int, default=1000)
+    parser.add_argument("--out", type=Path, default=Path("out/card"))
+    args = parser.parse_args()
+    points: list[dict[str, object]] = []
+    for name, words in EVALUATIONS.items():
+        folder = args.out / name
+        command = [sys.executable, "-m", "jobs", "evaluate", "--model", args.model, *words.split()]
+        subprocess.run([*command, "-n", str(args.n), "--out", str(folder)], check=True)
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        points += points_of(results)
+        _copy_plots(folder / "plots", name)
+    _write_card(resolve(args.model), points, f"--model {args.model} -n {args.n}")
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(with_tables(page, points), encoding="utf-8")
+
+
+def points_of(results: Mapping[str, Mapping]) -> list[dict[str, object]]:
+    """One point for each suite, bucket, algorithm, order and number of steps."""
+    points: list[dict[str, object]] = []
+    for name, scores in results["results"].items():
+        config = results["configs"][name]
+        sampling = config["generation_kwargs"]
+        common = {
+            "suite": config["task"],
+            "order": sampling["order"],
+            "alg": sampling["alg"],
+            "temperature": sampling["temperature"],
+            "steps": sampling["steps"],
+        }
+        cost = {key: round(scores[key], 2) for key in ("forward_passes", "token_forwards")}
+        buckets = scores["buckets"] if config["task"].startswith("sudoku") else {}
+        whole = {"n": scores["sample_len"], "acc": scores["acc,none"]}
+        whole |= {end: scores[f"acc_{end}"] for end in ("wilson_low", "wilson_high")}
+        for bucket, share in (buckets or {"all": whole}).items():
+            points.append(
+                common
+                | {"bucket": bucket, "n": share["n"], "acc": round(share["acc"], 4)}
+                | {end: round(share[end], 4) for end in ("wilson_low", "wilson_high")}
+                | ({} if buckets and len(buckets) > 1 else cost)
+            )
+    return points
+
+
+def with_tables(page: str, points: Sequence[Mapping[str, object]]) -> str:
+    """The page with its measured part replaced by tables of these points."""
+    before, rest = page.split(START)
+    after = rest.split(END)[1]
+    tables: list[str] = []
+    for suite in dict.fromkeys(str(point["suite"]) for point in points):
+        tables.append(_table(suite, [point for point in points if point["suite"] == suite]))
+    return before + START + "\n\n" + "\n\n".join(tables) + "\n\n" + END + after
+
+
+def _table(suite: str, points: Sequence[Mapping[str, object]]) -> str:
+    steps = list(dict.fromkeys(str(point["steps"]) for point in points))
+    rows: dict[tuple[str, str, float], dict[str, str]] = {}
+    for point in points:
+        key = (str(point["bucket"]), str(point["order"]), float(str(point["temperature"])))
+        interval = f"{point['wilson_low']:.3f} to {point['wilson_high']:.3f}"
+        rows.setdefault(key, {})[str(point["steps"])] = f"{point['acc']:.3f} ({interval})"
+    head = ["group", "order", *(f"{step} step" + "s" * (step != "1") for step in steps)]
+    lines = [f"**{suite}**", "", _line(head), _line(["---", "---", *["--:"] * len(steps)])]
+    for (bucket, order, temperature), cells in rows.items():
+        drawn = f", temperature {temperature:g}" if temperature else ""
+        lines.append(_line([bucket, order + drawn, *(cells.get(step, "") for step in steps)]))
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _copy_plots(plots: Path, name: str) -> None:
+    FIGURES.mkdir(exist_ok=True)
+    for plot in ("quality_steps", "quality_cost"):
+        shutil.copyfile(plots / f"{plot}.svg", FIGURES / f"{name}_{plot}.svg")
+
+
+def _write_card(folder: Path, points: Sequence[Mapping[str, object]], arguments: str) -> None:
+    path = folder / "card.json"
+    card = json.loads(path.read_text(encoding="utf-8"))
+    about = describe(f"python -m benchmarks.model_card {arguments}")
+    card["measured"] = {"about": about, "points": list(points)}
+    card["weights_sha256"] = weights_sha256(folder)
+    path.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""`python -m jobs evaluate`: its flags, and what it prints."""
+
+from __future__ import annotations
+
+import json as json_text
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from typer import Option
+
+from jobs import options as flag
+
+__all__ = ["NOT_SETTINGS", "evaluate"]
+
+NOT_SETTINGS = ("config", "json", "overwrite", "break_lock")
+"""Flags of one call; all others are settings of the evaluation."""
+
+PLAIN_WIDTH = 140
+"""Columns of the table where standard output is no terminal."""
+
+Suites = Annotated[list[str] | None, Option("--suite", help="sudoku4, ...; may be repeated.")]
+Steps = Annotated[str | None, Option(help="1,2,4,...; full: one for each masked token (full)")]
+Algs = Annotated[str | None, Option(help="a,b of origin, maskgit_plus, topk_margin, entropy")]
+Orders = Annotated[str | None, Option(help="a,b of confidence, random, left_to_right, ...")]
+Out = Annotated[str | None, Option("--out", "--output", "-o", help="Folder of the evaluation.")]
+Preset = Annotated[str | None, Option(help="official-planning: as the Dream authors ran it.")]
+Num = Annotated[int | None, Option("--num", "-n", help="Problems of a suite or bucket (1000)")]
+Givens = Annotated[str | None, Option(help="Sudoku: numbers of clues, as 4,8.")]
+Form = Annotated[str | None, Option(help="native | few-shot: how problems are put.")]
+Shots = Annotated[int | None, Option(help="Examples in a few-shot prompt (8)")]
+Template = Annotated[str | None, Option(help="File of the instruction of few-shot prompts.")]
+Data = Annotated[str | None, Option(help="File of problems: Dream's planning set, or Parquet.")]
+Task = Annotated[str | None, Option(help="custom: generate | infill (generate)")]
+Reference = Annotated[str | None, Option(help="custom: column with the right answer.")]
+Bucket = Annotated[str | None, Option(help="custom: column to report by.")]
+Scorer = Annotated[str | None, Option(help="custom: module:function that scores (row, answer).")]
+Seed = Annotated[int | None, Option(help="Seed of the problems and of every row (0)")]
+
+
+def evaluate(
+    ctx: typer.Context,
+    suite: Suites = None,
+    output: Out = None,
+    config: flag.Config = None,
+    model: flag.Model = None,
+    dtype: flag.Dtype = None,
+    device: flag.Device = None,
+    steps: Steps = None,
+    alg: Algs = None,
+    order: Orders = None,
+    num: Num = None,
+    seed: Seed = None,
+    preset: Preset = None,
+    givens: Givens = None,
+    form: Form = None,
+    shots: Shots = None,
+    prompt_template: Template = None,
+    max_new_tokens: flag.MaxNewTokens = None,
+    data: Data = None,
+    task: Task = None,
+    prompt_column: flag.PromptColumn = None,
+    mask_token: flag.MaskToken = None,
+    reference_column: Reference = None,
+    bucket_column: Bucket = None,
+    scorer: Scorer = None,
+    temperature: flag.Temperature = None,
+    top_p: flag.TopP = None,
+    top_k: flag.TopK = None,
+    alg_temp: flag.AlgTemp = None,
+    eps: flag.Eps = None,
+    early_exit: flag.EarlyExit = None,
+    replicas: flag.Replicas = None,
+    granule: flag.Granule = None,
+    json: flag.AsJson = False,
+    overwrite: flag.Overwrite = False,
+    break_lock: flag.BreakLock = False,
+) -> None:
+    """Measure quality against denoising steps on problems with exact scores."""
+    from jobs.evaluate.config import load_eval_spec
+    from jobs.evaluate.curves import as_table
+    from jobs.evaluate.driver import evaluate as drive
+
+    settings = {name: value for name, value in ctx.params.items() if name not in NOT_SETTINGS}
+    given = {name: value for name, value in settings.items() if value not in (None, [], ())}
+    spec = load_eval_spec(given, config)
+    found = drive(spec, overwrite=overwrite, break_lock=break_lock)
+    if json:
+        print(json_text.dumps(found.results, indent=1, ensure_ascii=False))
+        return
+    errors = [s.row["error_message"] for e in found.entries for s in e.samples if s.answer is None]
+    if errors:
+        print(f"{len(errors):,} rows failed and count as wrong; the first: {errors[0]}")
+    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(as_table(found.entries))
+    print(f"{spec.output}/results.json, samples/, plots/")

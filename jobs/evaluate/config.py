@@ -1,0 +1,230 @@
+"""What an evaluation is: the flags and YAML keys of `evaluate`, and the jobs it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from dream.params import MAX_STEPS, Alg, Order
+from jobs.config import JobSpec, Json, ModelSettings, checked, given_values
+from jobs.errors import Refused
+from jobs.evaluate.presets import find_preset
+from jobs.evaluate.suite_options import Form, SuiteOptions, Task
+from jobs.evaluate.suites import SUITES
+
+__all__ = ["KEPT", "EvalFolder", "EvalRecord", "EvalSpec", "Run", "Steps", "load_eval_spec"]
+
+Steps = int | Literal["full"]
+"""Denoising steps; `full` is one for each masked token of a row."""
+
+KEPT = ["suite", "question", "steps_asked", "bucket", "input", "reference"]
+"""Columns of the questions that come back with their answers."""
+
+NEUTRAL = frozenset({"output", "replicas", "granule", "data", "prompt_template"})
+"""Settings that change no answer; what files hold counts by the questions made of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One way to fill the questions: a job of its own."""
+
+    alg: Alg
+    order: Order
+
+    @property
+    def name(self) -> str:
+        """Name of its folder, and of its entries in the results."""
+        return f"{self.alg}-{self.order}"
+
+    @property
+    def title(self) -> str:
+        """Its name in a table or a plot."""
+        return f"{self.alg}, {self.order}"
+
+
+class EvalSpec(ModelSettings):
+    """One evaluation: suites, each at every steps count, by every algorithm and order."""
+
+    suite: list[str] = Field(min_length=1)
+    steps: list[Steps] = Field(default=["full"], min_length=1)
+    alg: list[Alg] = Field(default=["entropy"], min_length=1)
+    order: list[Order] = Field(default=["confidence"], min_length=1)
+
+    preset: str | None = None
+    num: int | None = Field(default=None, ge=1)
+    givens: list[int] | None = None
+    form: Form | None = None
+    shots: int | None = Field(default=None, ge=0)
+    prompt_template: str | None = None
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    data: str | None = None
+    task: Task | None = None
+    prompt_column: str | None = None
+    mask_token: str | None = None
+    reference_column: str | None = None
+    bucket_column: str | None = None
+    scorer: str | None = None
+
+    @field_validator("suite", "steps", "alg", "order", "givens", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        """Every value of `a,b|c`, of a list of such, or of a single number, each once."""
+        values = value if isinstance(value, list | tuple) else [value]
+        parts = [part for one in values for part in _parts(one)]
+        return None if value is None else list(dict.fromkeys(parts))
+
+    @field_validator("steps")
+    @classmethod
+    def _steps_in_range(cls, value: list[Steps]) -> list[Steps]:
+        for steps in value:
+            if steps != "full" and not 1 <= steps <= MAX_STEPS:
+                raise ValueError(f"{steps} is not valid: full, or integers 1..{MAX_STEPS}")
+        return value
+
+    @model_validator(mode="after")
+    def _sampling_is_valid(self) -> EvalSpec:
+        for alg in self.alg:
+            if alg == "origin" and "confidence" not in self.order:
+                raise ValueError("alg 'origin' has no order: it runs with --order confidence")
+        for run in self.runs:
+            self.sampling_by(run.alg, run.order, seed=None, steps=None)
+        return self
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every algorithm by every order; `origin`, which has no order, once."""
+        pairs = [(alg, order) for alg in self.alg for order in self.order]
+        return [
+            Run(alg=alg, order=order)
+            for alg, order in pairs
+            if alg != "origin" or order == "confidence"
+        ]
+
+    def options(self) -> SuiteOptions:
+        """How the suites are made; a file's rows have no seed, but their noise has."""
+        is_drawn = any("seed" in SUITES[name].reads for name in self.suite if name in SUITES)
+        return SuiteOptions(
+            num=self.num,
+            seed=self.seed if is_drawn else 0,
+            givens=None if self.givens is None else tuple(self.givens),
+            form=self.form,
+            shots=self.shots,
+            prompt_template=self.prompt_template,
+            max_new_tokens=self.max_new_tokens,
+            data=self.data,
+            task=self.task,
+            prompt_column=self.prompt_column,
+            mask_token=self.mask_token,
+            reference_column=self.reference_column,
+            bucket_column=self.bucket_column,
+            scorer=self.scorer,
+        )
+
+    def job(self, run: Run) -> JobSpec:
+        """The job that fills every question by this algorithm and order."""
+        folder = EvalFolder(Path(self.output))
+        shared = self.model_dump(include=set(ModelSettings.model_fields) - {"output"})
+        return JobSpec(
+            input=[str(folder.input)],
+            output=str(folder.run(run)),
+            task="infill",
+            keep_columns=KEPT,
+            alg=run.alg,
+            order=run.order,
+            record_order=True,
+            **shared,
+        )
+
+    def identity(self) -> dict[str, Json]:
+        """The settings that decide what is asked and how it is answered."""
+        values = self.model_dump(mode="json", exclude=set(NEUTRAL))
+        return {
+            name: [str(one) for one in value] if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+
+
+def load_eval_spec(flags: Mapping[str, object], config: Path | None = None) -> EvalSpec:
+    """The evaluation of a preset, a YAML file and flags; the later of them beats the earlier."""
+    given = given_values(flags, config)
+    named = given.get("preset")
+    sampling = _preset_values(named) if isinstance(named, str) else {}
+    return checked(EvalSpec, sampling | given)
+
+
+class EvalRecord(BaseModel):
+    """`_eval/evaluate.json`: what the evaluation was begun as, and where."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    created_at: float
+    spec: EvalSpec
+    identity: dict[str, Json]
+    environment: dict[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class EvalFolder:
+    """Where everything of an evaluation lies; `out` is what `--output` names."""
+
+    out: Path
+
+    @property
+    def meta(self) -> Path:
+        """What is not a result."""
+        return self.out / "_eval"
+
+    @property
+    def lock(self) -> Path:
+        """Who is beginning."""
+        return self.meta / "lock.json"
+
+    @property
+    def record(self) -> Path:
+        """What the evaluation was begun as."""
+        return self.meta / "evaluate.json"
+
+    @property
+    def input(self) -> Path:
+        """The questions, one file for each suite."""
+        return self.meta / "input"
+
+    @property
+    def results(self) -> Path:
+        """The scores."""
+        return self.out / "results.json"
+
+    def run(self, run: Run) -> Path:
+        """The job of one algorithm and order."""
+        return self.out / "runs" / run.name
+
+    def samples(self, run: Run) -> Path:
+        """Every answer of one algorithm and order, scored."""
+        return self.out / "samples" / f"{run.name}.parquet"
+
+    def plot(self, name: str, kind: str) -> Path:
+        """A plot by its name, as `png` or `svg`."""
+        return self.out / "plots" / f"{name}.{kind}"
+
+    def read_record(self) -> EvalRecord:
+        """The evaluation as it was begun."""
+        try:
+            return EvalRecord.model_validate_json(self.record.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, ValidationError) as error:
+            raise Refused(f"{self.record} is not readable: {error}") from error
+
+
+def _preset_values(name: str) -> dict[str, object]:
+    preset = find_preset(name)
+    wanted = ("steps", "alg", "alg_temp", "eps", "temperature", "top_p", "top_k", "shots")
+    return {field: getattr(preset, field) for field in wanted} | {"form": "few-shot"}
+
+
+def _parts(value: object) -> list[object]:
+    if not isinstance(value, str):
+        return [value]
+    return [part.strip() for part in value.replace("|", ",").split(",") if part.strip()]

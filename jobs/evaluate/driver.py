@@ -1,0 +1,153 @@
+"""From an evaluation's settings to its results: ask, answer, score, write."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+from jobs import drive
+from jobs.config import differences
+from jobs.errors import JobError, Refused, Stopped
+from jobs.evaluate.config import EvalFolder, EvalRecord, EvalSpec, Run
+from jobs.evaluate.curves import pictures
+from jobs.evaluate.environment import environment
+from jobs.evaluate.questions import InputFile, input_files, refuse_trivial, write_if_changed
+from jobs.evaluate.results import Entry, RunFacts, Value, as_results, group
+from jobs.evaluate.scoring import Sample, samples_as_parquet, score_run
+from jobs.evaluate.suite import Suite
+from jobs.evaluate.suites import build_suites
+from jobs.ledger import JobFolder
+from jobs.lock import Lock
+from jobs.preflight import model_folder
+from jobs.session import ray_session
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+class Evaluation(NamedTuple):
+    """What was measured: results.json, and the entries it was made of."""
+
+    results: dict[str, Value]
+    entries: list[Entry]
+
+
+def evaluate(spec: EvalSpec, *, overwrite: bool = False, break_lock: bool = False) -> Evaluation:
+    """Begin an evaluation, or go on with the same one; what is done is not done again."""
+    folder = EvalFolder(Path(spec.output))
+    suites = build_suites(spec.suite, spec.options())
+    for suite in suites:
+        refuse_trivial(suite, spec.temperature)
+    model_folder(spec)
+    if overwrite:
+        _move_away(folder)
+    record = _begin(folder, spec, suites, break_lock=break_lock)
+    _fill(folder, spec, break_lock=break_lock)
+    return _report(folder, record, suites)
+
+
+def _begin(
+    folder: EvalFolder, spec: EvalSpec, suites: Sequence[Suite], *, break_lock: bool
+) -> EvalRecord:
+    """Write what is asked; refuses a folder that was begun as anything else."""
+    files = input_files(suites, spec.steps, spec.seed)
+    identity = spec.identity() | {"questions_sha256": _digest(files)}
+    if not folder.record.is_file():
+        drive.refuse_foreign(folder.out, folder.meta)
+    with Lock(folder.lock, break_it=break_lock):
+        if not folder.record.is_file():
+            record = EvalRecord(
+                created_at=round(time.time(), 3),
+                spec=spec,
+                identity=identity,
+                environment=environment(),
+            )
+            write_if_changed(folder.record, (record.model_dump_json(indent=1) + "\n").encode())
+        record = folder.read_record()
+        if lines := differences(record.identity, identity):
+            raise Refused(
+                f"{folder.out} holds an evaluation with other settings; nothing was changed:\n  "
+                + "\n  ".join(lines)
+                + "\nwrite to another --out, or move it away with --overwrite"
+            )
+        for file in files:
+            write_if_changed(folder.input / file.name, file.content)
+    return record
+
+
+def _fill(folder: EvalFolder, spec: EvalSpec, *, break_lock: bool) -> None:
+    """Drive every job to its end, one after the other, on one Ray."""
+    jobs = [spec.job(run) for run in spec.runs]
+    is_done = all(JobFolder(Path(job.output)).success.exists() for job in jobs)
+    session: AbstractContextManager[None] = nullcontext() if is_done else ray_session(spec)
+    try:
+        with session:
+            for run, job in zip(spec.runs, jobs, strict=True):
+                if not JobFolder(Path(job.output)).success.exists():
+                    print(f"run {run.name}", file=sys.stderr, flush=True)
+                drive.run(job, break_lock=break_lock)
+    except Stopped as error:
+        raise Stopped(f"{error}\nor give the same evaluate command again, for all runs") from error
+
+
+def _report(folder: EvalFolder, record: EvalRecord, suites: Sequence[Suite]) -> Evaluation:
+    """Score every row and write samples, plots and results; files that hold them already stay."""
+    spec = record.spec
+    samples: list[Sample] = []
+    facts: list[RunFacts] = []
+    for run in spec.runs:
+        job = JobFolder(folder.run(run))
+        scored = score_run(job, run, suites, spec.steps)
+        write_if_changed(folder.samples(run), samples_as_parquet(scored))
+        samples += scored
+        facts.append(_facts(job, run))
+    if len({fact.weights_sha256 for fact in facts}) > 1:
+        raise JobError(f"{spec.model} changed between two runs: begin again with --overwrite")
+    entries = group(samples, suites)
+    results = as_results(entries, facts, record)
+    for name, picture in pictures(entries, spec.model).items():
+        write_if_changed(folder.plot(name, "png"), picture.png)
+        write_if_changed(folder.plot(name, "svg"), picture.svg)
+    text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
+    write_if_changed(folder.results, text.encode("utf-8"))
+    return Evaluation(results, entries)
+
+
+def _facts(job: JobFolder, run: Run) -> RunFacts:
+    record = job.read_record()
+    return RunFacts(
+        run=run,
+        fingerprint=record.fingerprint,
+        weights_sha256=str(record.identity["weights_sha256"]),
+        tokenizer_sha256=str(record.identity["tokenizer_sha256"]),
+        seconds=_seconds_at_work(job),
+    )
+
+
+def _seconds_at_work(job: JobFolder) -> float:
+    """Time between the first and the last event of every attempt together."""
+    lines = (job.meta / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    events = [json.loads(line) for line in lines]
+    starts = [place for place, event in enumerate(events) if event["event"] == "started"]
+    ends = [*(start - 1 for start in starts[1:]), len(events) - 1]
+    pairs = zip(starts, ends, strict=True)
+    return sum(float(events[end]["time"] - events[start]["time"]) for start, end in pairs)
+
+
+def _move_away(folder: EvalFolder) -> None:
+    if not folder.out.exists():
+        return
+    for lock in (folder.lock, *folder.out.glob("runs/*/_dream/lock.json")):
+        drive.refuse_written(folder.out, lock)
+    if not folder.record.is_file():
+        drive.refuse_foreign(folder.out, folder.meta)
+    drive.set_aside(folder.out)
+
+
+def _digest(files: Sequence[InputFile]) -> str:
+    return sha256(b"".join(sha256(file.content).digest() for file in files)).hexdigest()

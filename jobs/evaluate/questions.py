@@ -1,0 +1,130 @@
+"""Questions as the input of a job: one row for each suite, steps count and question."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dream.errors import InvalidRequest
+from jobs.errors import Refused
+from jobs.evaluate.config import Steps
+from jobs.evaluate.suite import Question, Suite
+
+__all__ = ["InputFile", "input_files", "question_seed", "refuse_trivial", "suite_hash"]
+__all__ += ["write_if_changed"]
+
+_SEGMENT = pa.struct([("text", pa.string()), ("hole", pa.int64()), ("id", pa.string())])
+SCHEMA = pa.schema(
+    [
+        pa.field("suite", pa.string()),
+        pa.field("question", pa.int64()),
+        pa.field("steps_asked", pa.string()),
+        pa.field("bucket", pa.string()),
+        pa.field("input", pa.string()),
+        pa.field("reference", pa.string()),
+        pa.field("segments", pa.list_(_SEGMENT)),
+        pa.field("steps", pa.int64()),
+        pa.field("seed", pa.int64()),
+    ]
+)
+
+
+class InputFile(NamedTuple):
+    """A file of questions: its name, and all it holds."""
+
+    name: str
+    content: bytes
+
+
+def input_files(suites: Sequence[Suite], steps: Sequence[Steps], seed: int) -> list[InputFile]:
+    """One Parquet file for each suite; the same questions always give the same bytes."""
+    files = []
+    for place, suite in enumerate(suites):
+        rows = [
+            _row(suite, number, question, asked, seed)
+            for asked in steps
+            for number, question in enumerate(suite.questions)
+        ]
+        slug = re.sub(r"[^A-Za-z0-9_-]", "-", suite.name)
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        files.append(InputFile(f"{place:02d}-{slug}.parquet", _as_parquet(table)))
+    return files
+
+
+def question_seed(seed: int, suite: str, number: int) -> int:
+    """Seed of a question: the same at every steps count, by every algorithm and order."""
+    text = json.dumps([seed, suite, number]).encode("utf-8")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def suite_hash(suite: Suite) -> str:
+    """sha256 of everything that is asked, and of what is compared with the answers."""
+    asked = [[q.pieces, q.problem.input, q.problem.reference] for q in suite.questions]
+    text = json.dumps(asked, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def refuse_trivial(suite: Suite, temperature: float) -> None:
+    """Refuse a bucket whose questions are all one question that gets one answer."""
+    asked: dict[str, list[tuple[str | int, ...]]] = {}
+    for question in suite.questions:
+        asked.setdefault(question.problem.bucket, []).append(question.pieces)
+    for bucket, pieces in asked.items():
+        if temperature == 0 and len(pieces) > 1 and len(set(pieces)) == 1:
+            raise Refused(
+                f"suite {suite.name}, bucket {bucket}: its {len(pieces):,} questions are all the "
+                "same, and at temperature 0 so are the answers: give --temperature 1, or other "
+                "questions"
+            )
+
+
+def write_if_changed(path: Path, content: bytes) -> bool:
+    """Put `content` there at once; a file that holds it already is left alone, time and all."""
+    if path.is_file() and path.read_bytes() == content:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    return True
+
+
+def _row(
+    suite: Suite, number: int, question: Question, asked: Steps, seed: int
+) -> dict[str, object]:
+    holes = [piece for piece in question.pieces if isinstance(piece, int)]
+    if not holes:
+        raise InvalidRequest(f"{suite.name}[{number}]", question.pieces, "at least one hole")
+    segments = [
+        {"text": None, "hole": piece} if isinstance(piece, int) else {"text": piece, "hole": None}
+        for piece in question.pieces
+    ]
+    return {
+        "suite": suite.name,
+        "question": number,
+        "steps_asked": str(asked),
+        "bucket": question.problem.bucket,
+        "input": question.problem.input,
+        "reference": question.problem.reference,
+        "segments": segments,
+        "steps": sum(holes) if asked == "full" else asked,
+        "seed": question_seed(seed, suite.name, number),
+    }
+
+
+def _as_parquet(table: pa.Table) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(table, file, compression="zstd")
+    return file.getvalue()
