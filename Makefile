@@ -35,7 +35,7 @@ serve: $(READY)
 		RAY_USAGE_STATS_ENABLED=0 exec $(BIN)/serve run deployments.app:build_app model=$${MODEL:-embedded}
 
 train: $(READY)
-	$(BIN)/python -m jobs train --output out/embedded
+	$(BIN)/python -m jobs train --config embedded --output out/embedded
 
 clean:
 	rm -rf $(VENV) build *.egg-info out

@@ -13,8 +13,8 @@ from jobs.tasks.base import MASK, Keyed, Problem, Sample, draw_distinct, is_held
 
 __all__ = ["draw", "holds_out", "infill_text", "is_correct", "sample"]
 
-LARGEST = 99
-"""Operands lie between 0 and this."""
+SMALLEST, LARGEST = 10, 99
+"""Numbers of the equations drawn; answers may hold any."""
 
 _EQUATION = re.compile(r"(0|[1-9][0-9]{0,3})([+-])(0|[1-9][0-9]{0,3})=(0|[1-9][0-9]{0,3})")
 
@@ -63,11 +63,12 @@ def sample(rng: np.random.Generator) -> Sample:
 
 
 def _draw_equation(rng: np.random.Generator) -> str:
-    """Operands of one or two digits with equal chance; a difference is not negative."""
-    left, right = (int(rng.integers(0, rng.choice([9, LARGEST]) + 1)) for _ in range(2))
+    """A sum of two numbers, or a difference of two, in which every number has two digits."""
+    total = int(rng.integers(2 * SMALLEST, LARGEST + 1))
+    part = int(rng.integers(SMALLEST, total - SMALLEST + 1))
     if rng.random() < 0.5:
-        return f"{left}+{right}={left + right}"
-    return f"{max(left, right)}-{min(left, right)}={abs(left - right)}"
+        return f"{part}+{total - part}={total}"
+    return f"{total}-{part}={total - part}"
 
 
 def _key(text: str) -> str:

@@ -2,6 +2,9 @@
 
 Every sentence is one of a few thousand; a filled text is right if it is one of them and keeps
 what was given. A run of k masks stands for at most k characters, the rest of it end-of-text.
+
+No field comes first: the first two tokens of a canvas are read from the same row (Dream's shift),
+so a hole needs a given token before it.
 """
 
 from __future__ import annotations
@@ -103,10 +106,13 @@ def holds_out(visible: str) -> bool:
 
 
 def sample(rng: np.random.Generator) -> Sample:
-    """A sentence: half the time any byte may be masked, else whole fields, some with slack."""
+    """A sentence: half the time any byte but the first may be masked, else whole fields.
+
+    Half of those have slack.
+    """
     sentence = _choose(rng)
     if rng.random() < 0.5:
-        return Sample(sentence.text, "#" * len(sentence.text))
+        return Sample(sentence.text, " " + "#" * (len(sentence.text) - 1))
     hidden = _choose_fields(rng, sentence)
     slack = SLACK if rng.random() < 0.5 else 0
     text, maskable = "", ""
@@ -122,10 +128,22 @@ def _all_pieces() -> Iterator[tuple[str, ...]]:
     for weather, city, name in product(_WEATHER, _CITIES, _NAMES):
         yield ("It was ", weather, " in ", city, ", so ", name, " took ", _WEATHER[weather], ".")
     for name, place in product(_NAMES, _PLACES):
-        yield ("", name, " went to the ", place, " to ", _PLACES[place], ".")
+        yield ("Today ", name, " went to the ", place, " to ", _PLACES[place], ".")
     for name, fruit, some, more in product(_NAMES, _FRUITS, _DIGITS, _DIGITS):
         total = str(some + more)
-        yield ("", name, " had ", str(some), " ", fruit, ", got ", str(more), " more: ", total, ".")
+        yield (
+            "First ",
+            name,
+            " had ",
+            str(some),
+            " ",
+            fruit,
+            ", got ",
+            str(more),
+            " more: ",
+            total,
+            ".",
+        )
     for name, city in product(_NAMES, _CITIES):
         yield ('{"name":"', name, '","city":"', city, '","country":"', _CITIES[city], '"}')
     for fruit, count, price in product(_FRUITS, _DIGITS, _DIGITS):

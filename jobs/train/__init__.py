@@ -1,0 +1,1 @@
+"""Training: what is masked, how a token is weighted, and the loop, on one process or many."""

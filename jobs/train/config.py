@@ -1,0 +1,262 @@
+"""What a training run is: the keys of its YAML file, and the fingerprint that guards a resume."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from jobs.config import odd_letters
+from jobs.errors import Refused
+from jobs.train.corpus import FORMS, TAIL_WEIGHT, shares
+from jobs.train.objective import TimeWeight
+
+__all__ = ["QWEN2", "RECIPES", "Plain", "TrainSpec", "load_train_spec"]
+
+RECIPES = Path(__file__).parent / "recipes"
+"""Runs that ship with the package; `--config embedded` is `recipes/embedded.yaml`."""
+
+QWEN2 = "qwen2 "
+"""What `from` begins with where the weights are Qwen2.5's; the folder follows."""
+
+SHAPE = ("hidden_size", "num_attention_heads", "num_key_value_heads")
+SIZES = (*SHAPE, "num_hidden_layers", "intermediate_size")
+ONLY_PARQUET = ("epochs", "rows", "max_length", "on_long", "group_batches", "eos_slack")
+
+NEUTRAL = frozenset({"output", "cpus_per_worker", "threads", "checkpoint_every", "log_every"})
+NEUTRAL |= {"max_failures", "num_workers"}
+"""Fields that change no row and no formula; sums over more workers round differently."""
+
+Plain = str | int | float | bool | None | list[str] | dict[str, float]
+
+
+class TrainSpec(BaseModel):
+    """One training run; every field is a key of its YAML file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    output: str = Field(min_length=1)
+    from_: str | None = Field(default=None, alias="from")
+    mask_token_id: int | None = Field(default=None, ge=0)
+
+    mix: dict[str, float] | None = Field(default=None, min_length=1)
+    parquet: list[str] | None = Field(default=None, min_length=1)
+    rows: Literal["messages", "response", "text"] | None = None
+    max_length: int = Field(default=2048, ge=2)
+    on_long: Literal["error", "drop"] = "error"
+    group_batches: int = Field(default=50, ge=1)
+    eos_slack: int = Field(default=0, ge=0)
+    tail_weight: float = Field(default=TAIL_WEIGHT, ge=0)
+
+    updates: int | None = Field(default=None, ge=1)
+    epochs: float | None = Field(default=None, gt=0)
+    batch_size: int = Field(ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+    time_weight: TimeWeight | None = None
+    cart_p: float = Field(default=0.3, gt=0, le=1)
+    focal_gamma: float | None = Field(default=None, ge=0)
+    focal_alpha: float = Field(default=0.25, gt=0)
+
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    learning_rate: float = Field(gt=0)
+    least_rate: float = Field(default=0.01, ge=0, le=1)
+    warmup: int = Field(default=0, ge=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    momentum: float = Field(default=0.95, ge=0, lt=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    ema: float | None = Field(default=None, ge=0, lt=1)
+
+    hidden_size: int | None = Field(default=None, ge=2)
+    num_hidden_layers: int | None = Field(default=None, ge=1)
+    num_attention_heads: int | None = Field(default=None, ge=1)
+    num_key_value_heads: int | None = Field(default=None, ge=1)
+    intermediate_size: int | None = Field(default=None, ge=1)
+    vocab_size: int = Field(default=272, ge=261)
+    max_position_embeddings: int = Field(default=512, ge=2)
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    num_workers: int = Field(default=1, ge=1)
+    cpus_per_worker: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    recompute: bool = False
+    checkpoint_every: int = Field(default=500, ge=1)
+    log_every: int = Field(default=10, ge=1)
+    max_failures: int = Field(default=2, ge=0)
+
+    @field_validator("parquet", mode="before")
+    @classmethod
+    def _one_parquet(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("parquet")
+    @classmethod
+    def _absolute_parquet(cls, value: list[str] | None) -> list[str] | None:
+        return None if value is None else [os.path.abspath(os.path.expanduser(v)) for v in value]
+
+    @field_validator("output")
+    @classmethod
+    def _absolute_output(cls, value: str) -> str:
+        path = os.path.abspath(os.path.expanduser(value))
+        if "://" in value or odd_letters(path):
+            raise ValueError(f"{value!r} is not valid: a local path without any of % # ? ;")
+        return path
+
+    @field_validator("from_")
+    @classmethod
+    def _absolute_from(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        kind = QWEN2 if value.startswith(QWEN2) else ""
+        place = value[len(kind) :].strip()
+        if not place or value == QWEN2.strip():
+            raise ValueError(f"{value!r} is not valid: PATH of a Dream checkpoint, or qwen2 PATH")
+        return kind + (os.path.abspath(place) if Path(place).is_dir() else place)
+
+    @field_validator("mix")
+    @classmethod
+    def _known_forms(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        for name, share in (value or {}).items():
+            if name not in FORMS:
+                raise ValueError(f"{name!r} is not valid: shares of {', '.join(FORMS)}")
+            if share <= 0:
+                raise ValueError(f"{name}={share} is not valid: a share above 0")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TrainSpec:
+        for problem in (self._data_problem(), self._model_problem(), self._rows_problem()):
+            if problem:
+                raise ValueError(problem)
+        if self.optimizer == "muon" and self.parallel == "fsdp":
+            raise ValueError("optimizer='muon' is not valid: it needs whole matrices, so ddp")
+        return self
+
+    def _data_problem(self) -> str | None:
+        if (self.mix is None) == (self.parquet is None):
+            return "mix and parquet: exactly one of them says what is trained on"
+        if (self.updates is None) == (self.epochs is None):
+            return "updates and epochs: exactly one of them says for how long"
+        fields = type(self).model_fields
+        given = [name for name in ONLY_PARQUET if getattr(self, name) != fields[name].default]
+        if self.mix is not None and given:
+            return f"{given[0]}={getattr(self, given[0])!r} is not valid: it needs parquet, not mix"
+        return None
+
+    def _model_problem(self) -> str | None:
+        given = [name for name in SIZES if getattr(self, name) is not None]
+        if self.from_ is not None and given:
+            value = getattr(self, given[0])
+            return f"{given[0]}={value} is not valid: a model that is continued has its sizes"
+        if self.from_ is None and len(given) < len(SIZES):
+            missing = ", ".join(name for name in SIZES if name not in given)
+            return f"{missing}: required for a fresh model; --from PATH continues another"
+        if self.mask_token_id is not None and not self.is_qwen2:
+            return f"mask_token_id={self.mask_token_id} is not valid: only with from: qwen2 PATH"
+        if self.from_ is None:
+            return _shape_problem(*(getattr(self, name) for name in SHAPE))
+        return None
+
+    def _rows_problem(self) -> str | None:
+        """Every worker needs a row in every micro-batch, or the sums wait for one another."""
+        counts = shares(self.mix, self.batch_size).values() if self.mix else [self.batch_size]
+        fewest = sum(count // self.num_workers for count in counts)
+        if fewest < self.accumulate:
+            return (
+                f"batch_size={self.batch_size} is not valid: at least a row for each of "
+                f"num_workers={self.num_workers} x accumulate={self.accumulate}"
+            )
+        return None
+
+    @property
+    def is_qwen2(self) -> bool:
+        """Whether the run begins with Qwen2.5 weights."""
+        return self.from_ is not None and self.from_.startswith(QWEN2)
+
+    @property
+    def from_place(self) -> str | None:
+        """Folder or Hub id of the weights it begins with; None for a fresh model."""
+        return None if self.from_ is None else self.from_.removeprefix(QWEN2)
+
+    def dump(self) -> dict[str, Plain]:
+        """Every field under its YAML key; `TrainSpec.model_validate` takes what is not None."""
+        return {k: v for k, v in self.model_dump(by_alias=True).items() if v is not None}
+
+    def identity(self) -> dict[str, Plain]:
+        """The fields that decide what the weights become."""
+        own = {name: value for name, value in self.dump().items() if name not in NEUTRAL}
+        if self.mix is not None:  # forms are drawn by their number, so their order counts
+            own["mix"] = [f"{name} {share}" for name, share in self.mix.items()]
+        return own | ({"num_workers": self.num_workers} if self.parallel == "fsdp" else {})
+
+
+def load_train_spec(flags: Mapping[str, object], config: str | None = None) -> TrainSpec:
+    """The run of a YAML file or recipe name and the flags given beside it; a flag beats it."""
+    values = {**(_read_yaml(_find(config)) if config else {}), **flags}
+    try:
+        return TrainSpec.model_validate(values)
+    except ValidationError as error:
+        raise Refused(
+            "; ".join(
+                _explain(problem["loc"], problem["msg"], problem["type"], problem["input"])
+                for problem in error.errors()
+            )
+        ) from error
+
+
+def _find(config: str) -> Path:
+    if Path(config).exists():
+        return Path(config)
+    recipes = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+    if config not in recipes:
+        raise Refused(f"--config {config!r} is not valid: a YAML file, or {' or '.join(recipes)}")
+    return recipes[config]
+
+
+def _read_yaml(path: Path) -> dict[str, object]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
+        raise Refused(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise Refused(f"{path}: a mapping of settings to values is expected")
+    return {str(key): value for key, value in values.items()}
+
+
+def _explain(location: tuple[int | str, ...], message: str, kind: str, value: object) -> str:
+    name = ".".join(str(part) for part in location)
+    if kind == "extra_forbidden":
+        known = [field.alias or name for name, field in TrainSpec.model_fields.items()]
+        close = difflib.get_close_matches(name, known, n=1)
+        return f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else "")
+    if kind == "missing":
+        return f"{name} is required"
+    if kind == "value_error":
+        said = message.removeprefix("Value error, ")
+        return f"{name}: {said}" if name else said
+    return f"{name}={value!r} is not valid: {message}"
+
+
+def _shape_problem(width: int, heads: int, kv_heads: int) -> str | None:
+    if width % heads or width // heads % 2:
+        return f"hidden_size={width} is not valid: an even width for each of {heads} heads"
+    if heads % kv_heads:
+        return f"num_key_value_heads={kv_heads} is not valid: a divisor of {heads}"
+    return None

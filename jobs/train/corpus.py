@@ -1,0 +1,104 @@
+"""The task mix of the embedded checkpoint: its forms, their shares, and noisy rows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.tasks import countdown, equations, lists, prose, sudoku
+from jobs.tasks.base import EOS, MASK, Sample
+from jobs.train.objective import TimeWeight, draw_mask, token_weights
+
+__all__ = ["FORMS", "TAIL_WEIGHT", "Form", "NoisyRow", "noisy_rows", "shares"]
+
+TAIL_WEIGHT = 0.1
+"""Weight of the end-of-text tokens after the first of a run: enough that long holes still end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """One text form of a task.
+
+    `holds_out` tells from the text as the model sees it, masks as `_`, whether it is a problem
+    of the test split; such a row is drawn again.
+    """
+
+    sample: Callable[[np.random.Generator], Sample]
+    holds_out: Callable[[str], bool]
+    time_weight: TimeWeight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoisyRow:
+    """A training row with its noise: token ids, which are masked, what each weighs; all [L]."""
+
+    token_ids: NDArray[np.int64]
+    is_masked: NDArray[np.bool_]
+    weights: NDArray[np.float32]
+
+
+FORMS: dict[str, Form] = {
+    "sudoku": Form(sample=sudoku.sample_in_place, holds_out=sudoku.holds_out, time_weight="none"),
+    "sudoku-answer": Form(
+        sample=sudoku.sample_answer, holds_out=sudoku.holds_out, time_weight="none"
+    ),
+    "countdown": Form(
+        sample=countdown.mini_sample, holds_out=countdown.holds_out, time_weight="none"
+    ),
+    "equation": Form(sample=equations.sample, holds_out=equations.holds_out, time_weight="none"),
+    "lists": Form(sample=lists.sample, holds_out=lists.holds_out, time_weight="none"),
+    "prose": Form(sample=prose.sample, holds_out=prose.holds_out, time_weight="none"),
+}
+
+
+def noisy_rows(
+    form: Form,
+    rng: np.random.Generator,
+    num: int,
+    *,
+    eos: int,
+    cart_p: float,
+    tail_weight: float = TAIL_WEIGHT,
+) -> list[NoisyRow]:
+    """`num` rows of a form, all as long as the first drawn: one dense block of a batch.
+
+    Ids of ASCII bytes are the bytes themselves.
+    Of a run of end-of-text tokens the first weighs like any token, the others `tail_weight` of it.
+    """
+    rows: list[NoisyRow] = []
+    length = len(form.sample(rng).text)
+    while len(rows) < num:
+        sample = form.sample(rng)
+        if len(sample.text) != length:
+            continue
+        maskable = np.frombuffer(sample.maskable.encode(), np.uint8) == ord("#")
+        is_masked, t = draw_mask(rng, maskable)
+        text = np.frombuffer(sample.text.encode(), np.uint8)
+        visible = np.where(is_masked, np.uint8(ord(MASK)), text).tobytes().decode()
+        if form.holds_out(visible):
+            continue
+        weights = token_weights(form.time_weight, is_masked, t, cart_p=cart_p)
+        is_end = text == ord(EOS)
+        is_tail = is_end & np.concatenate([[False], is_end[:-1]])
+        rows.append(
+            NoisyRow(
+                token_ids=np.where(is_end, eos, text.astype(np.int64)),
+                is_masked=is_masked,
+                weights=np.where(is_tail, tail_weight * weights, weights),
+            )
+        )
+    return rows
+
+
+def shares(mix: Mapping[str, float], rows: int) -> dict[str, int]:
+    """How many of `rows` each form gets: in proportion, by largest remainder."""
+    total = sum(mix.values())
+    exact = {name: rows * share / total for name, share in mix.items()}
+    counts = {name: int(value) for name, value in exact.items()}
+    for name in sorted(exact, key=lambda name: counts[name] - exact[name]):
+        if sum(counts.values()) < rows:
+            counts[name] += 1
+    return counts

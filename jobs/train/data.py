@@ -1,0 +1,188 @@
+"""What the loop is fed: for each update, this worker's share of the batch, noise and all.
+
+The batch of update u is a pure function of (seed, u), whatever the number of workers. Ray Data
+makes the batches ahead of the loop, in order: one row of its table is one update.
+
+Letters: T packed tokens, B rows, W workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import ray
+from numpy.typing import NDArray
+from ray.data import ActorPoolStrategy, Dataset, ExecutionOptions
+
+from jobs.train.batch import Batch
+from jobs.train.config import TrainSpec
+from jobs.train.corpus import FORMS, NoisyRow, noisy_rows, shares
+from jobs.train.order import rows_of_update
+from jobs.train.sft import EncodedRow, noisy_row
+
+__all__ = ["MixSource", "RowSource", "Source", "arrow_batches", "feed"]
+
+UPDATES_OF_BLOCK = 16
+BYTES_AHEAD = 8 * 2**20
+"""Most that a worker's batches may take in the object store."""
+
+
+class Rows(Protocol):
+    """Encoded rows by number."""
+
+    @property
+    def lengths_N(self) -> NDArray[np.int64]:
+        """Tokens of each row."""
+        ...
+
+    def __getitem__(self, row: int) -> EncodedRow: ...
+
+
+class Source(Protocol):
+    """Where batches come from."""
+
+    @property
+    def form_names(self) -> tuple[str, ...]:
+        """Names of the forms that `Batch.forms` counts; losses are told for each."""
+        ...
+
+    def share(self, update: int, rank: int, num_workers: int) -> Batch:
+        """Rows of the batch of `update` that belong to this worker."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MixSource:
+    """Generated rows: of each form, worker R of W takes the rows R, R + W, R + 2W, ..."""
+
+    spec: TrainSpec
+    eos: int
+
+    @property
+    def form_names(self) -> tuple[str, ...]:
+        """The forms of the mix, in its order."""
+        return tuple(self.spec.mix or {})
+
+    def share(self, update: int, rank: int, num_workers: int) -> Batch:
+        """Form number i of update u is drawn with the key (seed, u, i)."""
+        spec = self.spec
+        assert spec.mix is not None
+        rows: list[NoisyRow] = []
+        forms: list[int] = []
+        for index, (name, num) in enumerate(shares(spec.mix, spec.batch_size).items()):
+            form = FORMS[name]
+            if spec.time_weight is not None:
+                form = replace(form, time_weight=spec.time_weight)
+            rng = np.random.default_rng([spec.seed, update, index])
+            drawn = noisy_rows(
+                form, rng, num, eos=self.eos, cart_p=spec.cart_p, tail_weight=spec.tail_weight
+            )
+            mine = drawn[rank::num_workers]
+            rows += mine
+            forms += [index] * len(mine)
+        return _pack(rows, forms)
+
+
+@dataclass(frozen=True, slots=True)
+class RowSource:
+    """Rows of a token store: worker R of W takes the rows R, R + W, ... of the batch."""
+
+    spec: TrainSpec
+    store: Rows
+
+    @property
+    def form_names(self) -> tuple[str, ...]:
+        """One form: rows of Parquet."""
+        return ("parquet",)
+
+    def share(self, update: int, rank: int, num_workers: int) -> Batch:
+        """The noise of row b of update u is drawn with the key (seed, u, b + 1), slack with 0."""
+        spec = self.spec
+        rows_B = rows_of_update(
+            update,
+            lengths_N=self.store.lengths_N,
+            batch_size=spec.batch_size,
+            group_batches=spec.group_batches,
+            seed=spec.seed,
+        )
+        slack = np.random.default_rng([spec.seed, update, 0]).integers(spec.eos_slack + 1)
+        rows = [
+            noisy_row(
+                np.random.default_rng([spec.seed, update, place + 1]),
+                self.store[int(rows_B[place])],
+                slack=int(slack),
+                tail_weight=spec.tail_weight,
+                time_weight=spec.time_weight or "original",
+                cart_p=spec.cart_p,
+            )
+            for place in range(rank, len(rows_B), num_workers)
+        ]
+        return _pack(rows, [0] * len(rows))
+
+
+def feed(source: Source, first: int, last: int, rank: int, num_workers: int) -> Iterator[Batch]:
+    """This worker's batches of updates `first` to `last`, in order, made ahead by Ray Data."""
+    if first >= last:
+        return
+    blocks = -(-(last - first) // UPDATES_OF_BLOCK)
+    data = ray.data.range(last - first, override_num_blocks=blocks).map_batches(
+        _Shares,
+        fn_constructor_args=(source, first, rank, num_workers),
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=1),
+    )
+    data.context.execution_options = ExecutionOptions(
+        preserve_order=True,
+        resource_limits=ExecutionOptions().resource_limits.copy(object_store_memory=BYTES_AHEAD),
+    )
+    update = first
+    for table in arrow_batches(data):
+        for row in range(table.num_rows):
+            assert table["update"][row].as_py() == update, "Ray Data kept the order of updates"
+            yield _batch(table, row)
+            update += 1
+    assert update == last, f"Ray Data gave {update - first} of {last - first} updates"
+
+
+def arrow_batches(data: Dataset) -> Iterator[pa.Table]:
+    """The blocks of a data set, in the order they come."""
+    for table in data.iter_batches(batch_size=None, batch_format="pyarrow"):
+        assert isinstance(table, pa.Table)
+        yield table
+
+
+def _pack(rows: Sequence[NoisyRow], forms: Sequence[int]) -> Batch:
+    return Batch(
+        token_ids=np.concatenate([row.token_ids for row in rows]),
+        is_masked=np.concatenate([row.is_masked for row in rows]),
+        weights=np.concatenate([row.weights for row in rows]),
+        lengths=np.array([len(row.token_ids) for row in rows], np.int64),
+        forms=np.array(forms, np.int64),
+    )
+
+
+def _batch(table: pa.Table, row: int) -> Batch:
+    values = {name: table[name].combine_chunks()[row].values for name in Batch._fields}
+    return Batch(**{name: v.to_numpy(zero_copy_only=False) for name, v in values.items()})
+
+
+class _Shares:
+    """A stage over Arrow batches of update numbers; one actor, so that it is set up once."""
+
+    def __init__(self, source: Source, first: int, rank: int, num_workers: int) -> None:
+        self._source, self._first = source, first
+        self._rank, self._num_workers = rank, num_workers
+
+    def __call__(self, ids: pa.Table) -> pa.Table:
+        """A row for each update: its number, and the columns of `Batch`."""
+        updates = [self._first + index for index in ids["id"].to_pylist()]
+        batches = [self._source.share(u, self._rank, self._num_workers) for u in updates]
+        columns: dict[str, pa.Array] = {"update": pa.array(updates, pa.int64())}
+        for place, name in enumerate(Batch._fields):
+            columns[name] = pa.array([batch[place] for batch in batches])
+        return pa.table(columns)

@@ -1,0 +1,88 @@
+"""From the last checkpoint of a run to a folder in Dream's official layout, and its card."""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import islice
+from pathlib import Path
+
+import torch
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors.torch import save_file
+from torch import Tensor
+
+from jobs.train.checkpoint import final_weights, read_progress
+from jobs.train.config import Plain
+from jobs.train.metrics import read_metrics
+from jobs.train.model import TOKENIZER_FILES
+from jobs.train.record import TrainRecord
+
+__all__ = ["CARD", "export"]
+
+CARD = "card.json"
+"""Written last: a folder that holds it is finished."""
+
+INDEX = "model.safetensors.index.json"
+LINES_OF_CARD = 100
+LARGEST_FILE = "5GB"
+
+
+def export(checkpoint: Path, base: Path, output: Path, record: TrainRecord) -> None:
+    """Weights in bfloat16, config.json, tokenizer files, and the training half of card.json."""
+    weights = {name: t.to(torch.bfloat16) for name, t in final_weights(checkpoint)}
+    new = base.parent / "export"
+    new.mkdir(exist_ok=True)
+    _write_weights(weights, new)
+    for name in ("config.json", *TOKENIZER_FILES):
+        (new / name).write_bytes((base / name).read_bytes())
+    parameters = sum(tensor.numel() for tensor in weights.values())
+    tokens = read_progress(checkpoint).tokens
+    card = {
+        "data": _data(record),
+        "recipe": {name: value for name, value in record.spec.items() if name != "output"},
+        "parameters": parameters,
+        "tokens": tokens,
+        "flops": 6 * parameters * tokens,
+        "log": _thinned(output),
+    }
+    for path in sorted(new.iterdir()):
+        os.replace(path, output / path.name)
+    unfinished = new / CARD
+    unfinished.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    os.replace(unfinished, output / CARD)
+    new.rmdir()
+
+
+def _write_weights(weights: dict[str, Tensor], folder: Path) -> None:
+    split = split_torch_state_dict_into_shards(weights, max_shard_size=LARGEST_FILE)
+    for file, names in split.filename_to_tensors.items():
+        tensors = {name: weights[name] for name in names}
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+        (folder / file).chmod(0o644)
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _data(record: TrainRecord) -> dict[str, Plain]:
+    """What it was trained on, as far as it can be told from outside."""
+    names = ("generator_sha256", "data_sha256", "from_sha256")
+    about = {name: record.identity[name] for name in names if name in record.identity}
+    if record.spec.get("mix"):
+        return about | {
+            "generator": "jobs/train/corpus.py",
+            "forms": record.spec["mix"],
+            "seen": "problems of the held-out split were never shown; the tasks say what that is",
+        }
+    return about | {
+        "files": record.spec["parquet"],
+        "rows": record.rows,
+        "rows_dropped": record.rows_dropped,
+    }
+
+
+def _thinned(output: Path) -> list[dict[str, float]]:
+    lines = read_metrics(output)
+    every = -(-len(lines) // LINES_OF_CARD) or 1
+    return list(islice(reversed(lines), 0, None, every))[::-1]
