@@ -5,20 +5,13 @@ from __future__ import annotations
 import os
 import platform
 from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 import transformers
 
-__all__ = ["describe", "processor"]
+from jobs.evaluate.environment import processor
 
-
-def processor() -> str:
-    """The processor's name, or the machine type where the system does not tell it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names and names[0] else platform.machine()
+__all__ = ["describe"]
 
 
 def describe(command: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from jobs.manifest import finalize
 from jobs.preflight import Preflight, preflight
 from jobs.report import Tally, display
 from jobs.rows import output_schema
-from jobs.session import ray_session
+from jobs.session import ray_session, row_needs
 from jobs.watch import watched
 
 __all__ = ["refuse_foreign", "refuse_written", "resume", "run", "set_aside"]
@@ -90,7 +90,7 @@ def _drive(folder: JobFolder, found: Preflight, *, break_lock: bool) -> None:
 def _fill_rows(
     folder: JobFolder, record: JobRecord, found: Preflight, lock: Lock, tally: Tally
 ) -> None:
-    with ray_session(found.spec):
+    with ray_session(row_needs(found.spec)):
         from jobs import pipeline  # imports Ray, which reads the environment the session has set
         from jobs.stages import StagePlan
 

@@ -1,4 +1,4 @@
-"""The Ray that rows run on: the cluster of RAY_ADDRESS, or a small local one."""
+"""The Ray of a command: one that is there already, that of RAY_ADDRESS, or a small local one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from jobs.config import ModelSettings
 from jobs.errors import Refused
 
-__all__ = ["check_resources", "ray_session"]
+__all__ = ["Needs", "check_resources", "ray_session", "row_needs"]
 
 LEAST_CPUS = 3
 """Read, checkpoint filter and write take one each; with fewer a resume never starts."""
@@ -20,9 +21,29 @@ LEAST_CPUS = 3
 OBJECT_STORE_BYTES = 300 * 2**20
 
 
+class Needs(NamedTuple):
+    """What has to be placed, and how a refusal names what asked for it and what would help."""
+
+    cpus: int
+    gpus: int
+    asked: str
+    advice: str
+
+
+def row_needs(spec: ModelSettings) -> Needs:
+    """One CPU for each replica that computes on CPUs, and two that every job needs beside it."""
+    on_gpu = spec.device.startswith("cuda")
+    return Needs(
+        cpus=max(LEAST_CPUS, 2 + (0 if on_gpu else spec.replicas)),
+        gpus=spec.replicas if on_gpu else 0,
+        asked=f"--replicas {spec.replicas} on {spec.device}",
+        advice="use fewer replicas, another --device or a larger cluster",
+    )
+
+
 @contextmanager
-def ray_session(spec: ModelSettings) -> Iterator[None]:
-    """Ray while rows are driven; refuses a cluster that the job would wait on for ever.
+def ray_session(needs: Needs) -> Iterator[None]:
+    """Ray while the body runs; refuses a cluster that it would wait on for ever.
 
     A session inside another one uses the other's Ray and leaves it running.
     """
@@ -30,7 +51,7 @@ def ray_session(spec: ModelSettings) -> Iterator[None]:
     import ray  # after the environment: Ray reads it when it is imported
 
     if ray.is_initialized():
-        check_resources(spec, _resources())
+        check_resources(needs, _resources())
         yield
         return
     with tempfile.TemporaryDirectory(prefix="dj", dir="/tmp", ignore_cleanup_errors=True) as short:
@@ -39,7 +60,7 @@ def ray_session(spec: ModelSettings) -> Iterator[None]:
         else:
             ray.init(
                 address="local",
-                num_cpus=_cpus_wanted(spec) + 1,
+                num_cpus=needs.cpus + 1,
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 log_to_driver=False,
@@ -47,20 +68,18 @@ def ray_session(spec: ModelSettings) -> Iterator[None]:
                 _temp_dir=short,
             )
         try:
-            check_resources(spec, _resources())
+            check_resources(needs, _resources())
             yield
         finally:
             ray.shutdown()
 
 
-def check_resources(spec: ModelSettings, resources: Mapping[str, float]) -> None:
-    """Refuse replicas that could never be placed."""
-    gpus = spec.replicas if spec.device.startswith("cuda") else 0
-    for kind, wanted in (("CPU", _cpus_wanted(spec)), ("GPU", gpus)):
+def check_resources(needs: Needs, resources: Mapping[str, float]) -> None:
+    """Refuse what could never be placed."""
+    for kind, wanted in (("CPU", needs.cpus), ("GPU", needs.gpus)):
         if (present := resources.get(kind, 0)) < wanted:
             raise Refused(
-                f"--replicas {spec.replicas} on {spec.device} takes {wanted} {kind}s, and Ray has "
-                f"{present:.0f}: use fewer replicas, another --device or a larger cluster"
+                f"{needs.asked} takes {wanted} {kind}s, and Ray has {present:.0f}: {needs.advice}"
             )
 
 
@@ -71,11 +90,6 @@ def _set_environment() -> None:
     if "RAY_ADDRESS" not in os.environ and "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-
-
-def _cpus_wanted(spec: ModelSettings) -> int:
-    """One CPU for each replica that computes on CPUs, and two that every job needs beside it."""
-    return max(LEAST_CPUS, 2 + (0 if spec.device.startswith("cuda") else spec.replicas))
 
 
 def _resources() -> Mapping[str, float]:

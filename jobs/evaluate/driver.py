@@ -25,7 +25,7 @@ from jobs.evaluate.suites import build_suites
 from jobs.ledger import JobFolder
 from jobs.lock import Lock
 from jobs.preflight import model_folder
-from jobs.session import ray_session
+from jobs.session import ray_session, row_needs
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -84,7 +84,9 @@ def _fill(folder: EvalFolder, spec: EvalSpec, *, break_lock: bool) -> None:
     """Drive every job to its end, one after the other, on one Ray."""
     jobs = [spec.job(run) for run in spec.runs]
     is_done = all(JobFolder(Path(job.output)).success.exists() for job in jobs)
-    session: AbstractContextManager[None] = nullcontext() if is_done else ray_session(spec)
+    session: AbstractContextManager[None] = (
+        nullcontext() if is_done else ray_session(row_needs(spec))
+    )
     try:
         with session:
             for run, job in zip(spec.runs, jobs, strict=True):

@@ -8,7 +8,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-__all__ = ["environment"]
+__all__ = ["environment", "processor"]
 
 PACKAGES = ("dream-cluster", "ray", "torch", "transformers", "numpy", "scipy", "pyarrow")
 
@@ -19,17 +19,18 @@ def environment() -> dict[str, str | None]:
     return found | {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cpus": str(os.cpu_count()),
         "git_hash": _git_hash(),
     }
 
 
-def _processor() -> str | None:
+def processor() -> str:
+    """The processor's name, or the machine type where the system does not tell it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return (names[0] if names else platform.processor()) or None
+    return names[0] if names and names[0] else platform.machine()
 
 
 def _git_hash() -> str | None:

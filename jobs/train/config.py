@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -18,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from jobs.config import odd_letters
+from jobs.config import given_values, odd_letters
 from jobs.errors import Refused
 from jobs.train.corpus import FORMS, TAIL_WEIGHT, shares
 from jobs.train.objective import TimeWeight
@@ -209,7 +208,7 @@ class TrainSpec(BaseModel):
 
 def load_train_spec(flags: Mapping[str, object], config: str | None = None) -> TrainSpec:
     """The run of a YAML file or recipe name and the flags given beside it; a flag beats it."""
-    values = {**(_read_yaml(_find(config)) if config else {}), **flags}
+    values = given_values(flags, _find(config) if config else None)
     try:
         return TrainSpec.model_validate(values)
     except ValidationError as error:
@@ -228,16 +227,6 @@ def _find(config: str) -> Path:
     if config not in recipes:
         raise Refused(f"--config {config!r} is not valid: a YAML file, or {' or '.join(recipes)}")
     return recipes[config]
-
-
-def _read_yaml(path: Path) -> dict[str, object]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
-        raise Refused(f"{path}: not readable as YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise Refused(f"{path}: a mapping of settings to values is expected")
-    return {str(key): value for key, value in values.items()}
 
 
 def _explain(location: tuple[int | str, ...], message: str, kind: str, value: object) -> str:

@@ -12,13 +12,13 @@ from pathlib import Path
 from dream.model.tokenizer import Tokenizer
 from jobs.errors import JobError, Refused
 from jobs.lock import Lock
+from jobs.session import Needs, ray_session
 from jobs.train.config import Plain, TrainSpec
 from jobs.train.export import CARD, export
 from jobs.train.metrics import METRICS, read_metrics
 from jobs.train.model import prepare
 from jobs.train.places import BASE, RECORD, STORE, WORK
 from jobs.train.record import TrainRecord, identity_of
-from jobs.train.session import train_session
 
 __all__ = ["train"]
 
@@ -45,7 +45,7 @@ def train(spec: TrainSpec, say: Callable[[str], None]) -> None:
         if begun is not None and (output / CARD).exists():
             say(f"{output} is finished: {begun.updates} updates")
             return
-        with train_session(spec):
+        with ray_session(_needs(spec)):
             record = begun or _begin(spec, work, identity)
             if record.rows is not None:
                 say(f"{record.rows} rows; {record.rows_dropped} more are too long")
@@ -54,6 +54,16 @@ def train(spec: TrainSpec, say: Callable[[str], None]) -> None:
                 checkpoint = _fit(spec, work, record)
         export(checkpoint, work / BASE, output, record)
     say(f"wrote {output}")
+
+
+def _needs(spec: TrainSpec) -> Needs:
+    """Each worker has its own CPUs and one more that makes its batches."""
+    return Needs(
+        cpus=spec.num_workers * (spec.cpus_per_worker + 1),
+        gpus=spec.num_workers if spec.device == "cuda" else 0,
+        asked=f"num_workers={spec.num_workers} on {spec.device}",
+        advice="use fewer workers or a larger cluster",
+    )
 
 
 def _refuse_foreign(output: Path, work: Path) -> None:

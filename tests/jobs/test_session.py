@@ -6,7 +6,7 @@ import pytest
 
 from jobs.config import JobSpec
 from jobs.errors import Refused
-from jobs.session import check_resources, ray_session
+from jobs.session import check_resources, ray_session, row_needs
 
 
 def spec_of(**more):
@@ -22,7 +22,7 @@ def spec_of(**more):
     ],
 )
 def test_a_cluster_that_is_large_enough_is_taken(settings, resources):
-    check_resources(spec_of(**settings), resources)
+    check_resources(row_needs(spec_of(**settings)), resources)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_cluster_that_is_large_enough_is_taken(settings, resources):
 )
 def test_a_cluster_that_is_too_small_is_refused_with_the_number(settings, resources, message):
     with pytest.raises(Refused, match=message):
-        check_resources(spec_of(**settings), resources)
+        check_resources(row_needs(spec_of(**settings)), resources)
 
 
 @pytest.mark.ray
@@ -44,7 +44,7 @@ def test_a_session_within_another_uses_its_ray_and_leaves_it_running(ray_local):
 
     before = ray.get_runtime_context().gcs_address
 
-    with ray_session(spec_of()):
+    with ray_session(row_needs(spec_of())):
         assert ray.get_runtime_context().gcs_address == before
 
     assert ray.is_initialized()
