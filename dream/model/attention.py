@@ -59,18 +59,21 @@ class PackedLayout:
         )
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def sdpa(q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, layout: PackedLayout) -> Tensor:
-    """Full attention inside each sequence; one call for each run of equal lengths."""
+    """Full attention inside each sequence; one call for each run of equal lengths.
+
+    Never compiled: the loop would be compiled anew for every layout.
+    """
     groups = q_THD.shape[1] // k_TKD.shape[1]
     k_THD = k_TKD.repeat_interleave(groups, dim=1)
     v_THD = v_TKD.repeat_interleave(groups, dim=1)
+    sizes = [run.num_sequences * run.length for run in layout.runs]
+    parts = (torch.split(x_THD, sizes) for x_THD in (q_THD, k_THD, v_THD))
     outputs: list[Tensor] = []
-    for run in layout.runs:
-        rows = slice(run.start, run.start + run.num_sequences * run.length)
-        q, k, v = (
-            x[rows].view(run.num_sequences, run.length, *x.shape[1:]).transpose(1, 2)
-            for x in (q_THD, k_THD, v_THD)
-        )
+    for run, *qkv in zip(layout.runs, *parts, strict=True):
+        shape = (run.num_sequences, run.length)
+        q, k, v = (rows.unflatten(0, shape).transpose(1, 2) for rows in qkv)
         out_BHLD = F.scaled_dot_product_attention(q, k, v)
         outputs.append(out_BHLD.transpose(1, 2).flatten(0, 1))
     return torch.cat(outputs) if len(outputs) > 1 else outputs[0]

@@ -63,12 +63,17 @@ def sample(rng: np.random.Generator) -> Sample:
 
 
 def _draw_equation(rng: np.random.Generator) -> str:
-    """A sum of two numbers, or a difference of two, in which every number has two digits."""
-    total = int(rng.integers(2 * SMALLEST, LARGEST + 1))
-    part = int(rng.integers(SMALLEST, total - SMALLEST + 1))
+    """A sum of two numbers, or a difference of two, in which every number has two digits.
+
+    All pairs are equally likely: a fair share of them carries, and no total stands out.
+    """
+    while True:
+        first, second = (int(n) for n in rng.integers(SMALLEST, LARGEST + 1, 2))
+        if first + second <= LARGEST:
+            break
     if rng.random() < 0.5:
-        return f"{part}+{total - part}={total}"
-    return f"{total}-{part}={total - part}"
+        return f"{first}+{second}={first + second}"
+    return f"{first + second}-{second}={first}"
 
 
 def _key(text: str) -> str:

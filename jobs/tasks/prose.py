@@ -179,4 +179,5 @@ def _choose_fields(rng: np.random.Generator, sentence: Sentence) -> set[int]:
 
 
 def _key(text: str) -> str:
-    return "prose " + text
+    """Canonical text: how long a hole is, or how far its end-of-text runs, is not what it asks."""
+    return "prose " + re.sub(f"{MASK}+", MASK, text.replace(EOS, ""))

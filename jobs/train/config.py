@@ -35,8 +35,8 @@ SIZES = (*SHAPE, "num_hidden_layers", "intermediate_size")
 ONLY_PARQUET = ("epochs", "rows", "max_length", "on_long", "group_batches", "eos_slack")
 
 NEUTRAL = frozenset({"output", "cpus_per_worker", "threads", "checkpoint_every", "log_every"})
-NEUTRAL |= {"max_failures", "num_workers"}
-"""Fields that change no row and no formula; sums over more workers round differently."""
+NEUTRAL |= {"max_failures", "num_workers", "compile"}
+"""Fields that change no row and no formula; more workers or compiled blocks round differently."""
 
 Plain = str | int | float | bool | None | list[str] | dict[str, float]
 
@@ -96,6 +96,7 @@ class TrainSpec(BaseModel):
     threads: int = Field(default=1, ge=1)
     accumulate: int = Field(default=1, ge=1)
     recompute: bool = False
+    compile: bool = False
     checkpoint_every: int = Field(default=500, ge=1)
     log_every: int = Field(default=10, ge=1)
     max_failures: int = Field(default=2, ge=0)

@@ -48,9 +48,9 @@ FORMS: dict[str, Form] = {
     "countdown": Form(
         sample=countdown.mini_sample, holds_out=countdown.holds_out, time_weight="none"
     ),
-    "equation": Form(sample=equations.sample, holds_out=equations.holds_out, time_weight="none"),
+    "equation": Form(sample=equations.sample, holds_out=equations.holds_out, time_weight="linear"),
     "lists": Form(sample=lists.sample, holds_out=lists.holds_out, time_weight="none"),
-    "prose": Form(sample=prose.sample, holds_out=prose.holds_out, time_weight="none"),
+    "prose": Form(sample=prose.sample, holds_out=prose.holds_out, time_weight="linear"),
 }
 
 

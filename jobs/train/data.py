@@ -1,7 +1,6 @@
 """What the loop is fed: for each update, this worker's share of the batch, noise and all.
 
-The batch of update u is a pure function of (seed, u), whatever the number of workers. Ray Data
-makes the batches ahead of the loop, in order: one row of its table is one update.
+The batch of update u is a pure function of (seed, u), whatever the number of workers.
 
 Letters: T packed tokens, B rows, W workers.
 """
@@ -9,14 +8,16 @@ Letters: T packed tokens, B rows, W workers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import ray
 from numpy.typing import NDArray
-from ray.data import ActorPoolStrategy, Dataset, ExecutionOptions
+from ray.data import Dataset, ExecutionOptions, TaskPoolStrategy
 
 from jobs.train.batch import Batch
 from jobs.train.config import TrainSpec
@@ -26,9 +27,10 @@ from jobs.train.sft import EncodedRow, noisy_row
 
 __all__ = ["MixSource", "RowSource", "Source", "arrow_batches", "feed"]
 
+UPDATES_OF_ROUND = 256
+"""Batches that are made at once, while the loop works on those before."""
+
 UPDATES_OF_BLOCK = 16
-BYTES_AHEAD = 8 * 2**20
-"""Most that a worker's batches may take in the object store."""
 
 
 class Rows(Protocol):
@@ -125,28 +127,22 @@ class RowSource:
 
 
 def feed(source: Source, first: int, last: int, rank: int, num_workers: int) -> Iterator[Batch]:
-    """This worker's batches of updates `first` to `last`, in order, made ahead by Ray Data."""
-    if first >= last:
-        return
-    blocks = -(-(last - first) // UPDATES_OF_BLOCK)
-    data = ray.data.range(last - first, override_num_blocks=blocks).map_batches(
-        _Shares,
-        fn_constructor_args=(source, first, rank, num_workers),
-        batch_size=None,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=1),
-    )
-    data.context.execution_options = ExecutionOptions(
-        preserve_order=True,
-        resource_limits=ExecutionOptions().resource_limits.copy(object_store_memory=BYTES_AHEAD),
-    )
-    update = first
-    for table in arrow_batches(data):
-        for row in range(table.num_rows):
-            assert table["update"][row].as_py() == update, "Ray Data kept the order of updates"
-            yield _batch(table, row)
-            update += 1
-    assert update == last, f"Ray Data gave {update - first} of {last - first} updates"
+    """This worker's batches of updates `first` to `last`, in order.
+
+    Ray Data makes them a round ahead of the loop. A round runs to its end without waiting for the
+    loop, because an executor that is held back keeps its process, the training worker, busy.
+    """
+    rounds = [
+        range(u, min(u + UPDATES_OF_ROUND, last)) for u in range(first, last, UPDATES_OF_ROUND)
+    ]
+    coming: Future[list[pa.Table]] | None = None
+    with ThreadPoolExecutor(1) as ahead:
+        for updates in [*rounds, None]:
+            tables = coming.result() if coming else []
+            if updates is not None:
+                coming = ahead.submit(_made, source, updates, rank, num_workers)
+            for table in tables:
+                yield from (_batch(table, row) for row in range(table.num_rows))
 
 
 def arrow_batches(data: Dataset) -> Iterator[pa.Table]:
@@ -171,18 +167,27 @@ def _batch(table: pa.Table, row: int) -> Batch:
     return Batch(**{name: v.to_numpy(zero_copy_only=False) for name, v in values.items()})
 
 
-class _Shares:
-    """A stage over Arrow batches of update numbers; one actor, so that it is set up once."""
+def _made(source: Source, updates: range, rank: int, num_workers: int) -> list[pa.Table]:
+    """The batches of some updates; a row of a table is one update."""
+    blocks = -(-len(updates) // UPDATES_OF_BLOCK)
+    data = ray.data.range(len(updates), override_num_blocks=blocks).map_batches(
+        partial(_shares, source, updates.start, rank, num_workers),
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=TaskPoolStrategy(size=1),
+    )
+    data.context.execution_options = ExecutionOptions(preserve_order=True)
+    tables = list(arrow_batches(data))
+    made = [update for table in tables for update in table["update"].to_pylist()]
+    assert made == list(updates), "Ray Data kept the order of updates"
+    return tables
 
-    def __init__(self, source: Source, first: int, rank: int, num_workers: int) -> None:
-        self._source, self._first = source, first
-        self._rank, self._num_workers = rank, num_workers
 
-    def __call__(self, ids: pa.Table) -> pa.Table:
-        """A row for each update: its number, and the columns of `Batch`."""
-        updates = [self._first + index for index in ids["id"].to_pylist()]
-        batches = [self._source.share(u, self._rank, self._num_workers) for u in updates]
-        columns: dict[str, pa.Array] = {"update": pa.array(updates, pa.int64())}
-        for place, name in enumerate(Batch._fields):
-            columns[name] = pa.array([batch[place] for batch in batches])
-        return pa.table(columns)
+def _shares(source: Source, first: int, rank: int, num_workers: int, ids: pa.Table) -> pa.Table:
+    """A row for each update: its number, and the columns of `Batch`."""
+    updates = [first + index for index in ids["id"].to_pylist()]
+    batches = [source.share(update, rank, num_workers) for update in updates]
+    columns: dict[str, pa.Array] = {"update": pa.array(updates, pa.int64())}
+    for place, name in enumerate(Batch._fields):
+        columns[name] = pa.array([batch[place] for batch in batches])
+    return pa.table(columns)

@@ -112,6 +112,9 @@ def build(
             block.forward = partial(
                 checkpoint, block.forward, use_reentrant=False, context_fn=again
             )
+    if spec.compile:
+        for block in objective.model.model.layers:
+            block.compile(dynamic=True)
     if spec.parallel == "fsdp":
         _shard(objective, spec)
     objective.to_empty(device=device)
