@@ -45,6 +45,15 @@ class Resolved(_Answer):
     temperature: float
     top_p: float | None
     top_k: int | None
+    threshold: float | None
+    low_threshold: float | None
+    factor: float | None
+    entropy_bound: float | None
+    entropy_threshold: float | None
+    min_commits: int
+    max_commits: int | None
+    block_length: int | None
+    frontier: int | None
 
 
 class ChoiceDiffusion(_Answer):
@@ -55,13 +64,17 @@ class ChoiceDiffusion(_Answer):
 
 
 class UsageDiffusion(_Answer):
-    """What the canvases cost, summed; `token_forwards` is rows x forward passes."""
+    """What the canvases cost, summed; `token_forwards` is rows x forward passes.
+
+    `forced_commits` are masks that the timetable filled although the commit rule did not.
+    """
 
     steps: int
     forward_passes: int
     token_forwards: int
     canvas_tokens: int
     tokens_per_forward: float
+    forced_commits: int
 
 
 class AnswerUsage(_Answer):

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticCustomError
 
 from dream.params import MAX_STEPS, Alg, Order
+from dream.template import MOST_PRIORITY
 
 __all__ = [
     "LIMITS",
@@ -73,6 +74,15 @@ class Diffusion(_Wire):
     eps: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     order: Order = "confidence"
     early_exit: bool = True
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    low_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    factor: Annotated[float, Field(ge=0)] | None = None
+    entropy_bound: Annotated[float, Field(ge=0)] | None = None
+    entropy_threshold: Annotated[float, Field(ge=0)] | None = None
+    min_commits: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 1
+    max_commits: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
+    block_length: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
+    frontier: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
 
     @model_validator(mode="after")
     def _order_replaces_alg(self) -> Diffusion:
@@ -159,18 +169,19 @@ class CompletionBody(GenerationBody):
 
 
 class Segment(_Wire):
-    """Either fixed `text`, or a `hole` of so many tokens that may carry an `id`."""
+    """Fixed `text`, or a `hole` of so many tokens that may have an `id` and a `priority`."""
 
     text: str | None = None
     hole: Annotated[int, Field(ge=1, le=MAX_HOLE_TOKENS)] | None = None
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None
+    priority: Annotated[int, Field(ge=-MOST_PRIORITY, le=MOST_PRIORITY)] = 0
 
     @model_validator(mode="after")
     def _is_text_or_hole(self) -> Segment:
         if (self.text is None) == (self.hole is None):
             raise PydanticCustomError("segment", "A segment has either text or hole")
-        if self.text is not None and self.id is not None:
-            raise PydanticCustomError("segment", "Only a hole has an id")
+        if self.text is not None and (self.id is not None or self.priority):
+            raise PydanticCustomError("segment", "Only a hole has an id or a priority")
         return self
 
 

@@ -11,6 +11,7 @@ request itself, byte for byte.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from hashlib import blake2b
 
 from deployments.answers import (
@@ -143,7 +144,7 @@ def _fixed(prompt: Prompt) -> str | Fixed:
 
 def _segment(segment: Segment) -> str | Hole:
     if segment.hole is not None:
-        return Hole(segment.hole, segment.id)
+        return Hole(segment.hole, segment.id, segment.priority)
     return segment.text or ""
 
 
@@ -167,19 +168,9 @@ def _drafts(
 
 
 def _params(body: GenerationBody, seed: int) -> SamplingParams:
-    diffusion = body.diffusion
-    return SamplingParams(
-        steps=diffusion.steps,
-        alg=diffusion.alg or "entropy",
-        alg_temp=diffusion.alg_temp,
-        eps=diffusion.eps,
-        temperature=body.temperature,
-        top_p=body.top_p,
-        top_k=body.top_k,
-        order=diffusion.order,
-        seed=seed,
-        early_exit=diffusion.early_exit,
-    )
+    diffusion = body.diffusion.model_dump() | {"alg": body.diffusion.alg or "entropy"}
+    drawing = body.model_dump(include={"temperature", "top_p", "top_k"})
+    return SamplingParams(**diffusion, **drawing, seed=seed)
 
 
 def _filled_hole(span: Span, text: str) -> FilledHole:
@@ -197,21 +188,11 @@ def _whole_text(segments: Sequence[Segment], filling: Filling) -> str:
 
 
 def _choice_diffusion(body: GenerationBody, draft: Draft, filling: Filling) -> ChoiceDiffusion:
-    params = draft.params
-    return ChoiceDiffusion(
-        seed=params.seed or 0,
-        resolved=Resolved(
-            steps=filling.usage.steps,
-            alg=params.alg if params.order == "confidence" else None,
-            alg_temp=params.alg_temp,
-            eps=params.eps,
-            order=params.order,
-            early_exit=params.early_exit,
-            temperature=params.temperature,
-            top_p=params.top_p,
-            top_k=params.top_k,
-        ),
-    )
+    params = asdict(draft.params) | {"steps": filling.usage.steps}
+    seed = params.pop("seed")
+    if draft.params.order != "confidence":
+        params["alg"] = None
+    return ChoiceDiffusion(seed=seed or 0, resolved=Resolved(**params))
 
 
 def _usage(fillings: Sequence[Filling], n: int) -> AnswerUsage:
@@ -229,5 +210,6 @@ def _usage(fillings: Sequence[Filling], n: int) -> AnswerUsage:
             token_forwards=sum(cost.token_forwards for cost in costs),
             canvas_tokens=sum(filling.num_canvas_tokens for filling in fillings),
             tokens_per_forward=round(completion_tokens / max(1, forward_passes), 3),
+            forced_commits=sum(cost.forced_commits for cost in costs),
         ),
     )

@@ -9,10 +9,13 @@ from typing import Literal, get_args
 
 from dream.errors import InvalidRequest
 
-__all__ = ["MAX_STEPS", "Alg", "Order", "SamplingParams"]
+__all__ = ["MAX_STEPS", "RULE_FIELDS", "Alg", "Order", "SamplingParams"]
 
-Alg = Literal["origin", "maskgit_plus", "topk_margin", "entropy"]
+Alg = Literal["origin", "maskgit_plus", "maskgit_tpp", "topk_margin", "entropy"]
 Order = Literal["confidence", "random", "left_to_right", "right_to_left"]
+
+RULE_FIELDS = ("threshold", "factor", "entropy_bound", "entropy_threshold")
+"""Each switches on the commit rule of its name."""
 
 TEMPERATURES = "0 or a number in [0.0001, 10000]"
 MAX_STEPS = 2048
@@ -21,17 +24,29 @@ MAX_STEPS = 2048
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
-    """Dream's sampling parameters under Dream's names (`generation_utils.py`).
+    """Dream's sampling parameters under Dream's names (`generation_utils.py`), and commit rules.
 
     steps: denoising steps, 1..2048; None means one step per masked token of the request.
-    alg: which masks become tokens at a step: origin, maskgit_plus, topk_margin or entropy.
+    alg: which masks become tokens at a step: origin, maskgit_plus, topk_margin, entropy, or
+        maskgit_tpp, which ranks by the largest probability and draws the token afterwards.
     alg_temp: temperature of that choice; None or 0 takes the most confident positions.
     eps: end of the time grid, in (0, 1).
     temperature, top_p, top_k: the distribution a token is drawn from; 0 takes the argmax.
     order: `confidence` ranks by `alg`; the others rank by position or by keyed noise.
+    block_length: masks are filled in blocks of so many, one block after the other.
+    frontier: only the first so many masks, from the left, are filled.
     seed: key of all noise of this request, 0 <= seed < 2**63; None means 0.
     early_exit: stop once nothing a reader sees can change any more.
-    threshold, block_length: reserved by the contract; only None is served.
+
+    A commit rule fills as many masks at a step as the raw probabilities (temperature 1, no
+    filter) allow, and never fewer than the timetable still demands. At most one of them:
+    threshold: every mask whose best token has this probability (arXiv 2505.22618); with
+        low_threshold also the surest of each run of masks that has that (dInfer's hierarchy).
+    factor: the n surest, for the largest n with (n + 1)(1 - p_n) < factor (arXiv 2505.22618).
+    entropy_bound: the longest ranked prefix whose entropies, without the largest of them, sum to
+        at most so many nats (EB-sampler, arXiv 2505.24857).
+    entropy_threshold: every mask whose entropy in nats is below it (arXiv 2601.07568).
+    min_commits, max_commits: bounds of what a rule fills at a step.
     """
 
     steps: int | None
@@ -46,22 +61,66 @@ class SamplingParams:
     order: Order = "confidence"
     seed: int | None = None
     early_exit: bool = True
+    low_threshold: float | None = None
+    factor: float | None = None
+    entropy_bound: float | None = None
+    entropy_threshold: float | None = None
+    min_commits: int = 1
+    max_commits: int | None = None
+    frontier: int | None = None
 
     def __post_init__(self) -> None:
         _integer("steps", self.steps, 1, MAX_STEPS)
         _choice("alg", self.alg, get_args(Alg))
         _choice("order", self.order, get_args(Order))
-        if self.order != "confidence" and self.alg == "origin":
-            raise InvalidRequest("order", self.order, "alg 'origin' has no order: use another alg")
         _number("alg_temp", self.alg_temp, _is_temperature, f"None, {TEMPERATURES}")
         _number("eps", self.eps, lambda v: 0 < v < 1, "a number in (0, 1)", optional=False)
         _number("temperature", self.temperature, _is_temperature, TEMPERATURES, optional=False)
         _number("top_p", self.top_p, lambda v: 0 <= v <= 1, "None or a number in [0, 1]")
         _integer("top_k", self.top_k, 1, None)
         _integer("seed", self.seed, 0, 2**63 - 1)
-        for name in ("threshold", "block_length"):
-            if getattr(self, name) is not None:
-                raise InvalidRequest(name, getattr(self, name), "not served: only None is allowed")
+        _integer("block_length", self.block_length, 1, MAX_STEPS)
+        _integer("frontier", self.frontier, 1, MAX_STEPS)
+        for name in ("threshold", "low_threshold"):
+            _number(name, getattr(self, name), lambda v: 0 <= v <= 1, "None or a number in [0, 1]")
+        for name in ("factor", "entropy_bound", "entropy_threshold"):
+            _number(name, getattr(self, name), lambda v: v >= 0, "None or a number >= 0")
+        _integer("min_commits", self.min_commits, 1, MAX_STEPS)
+        _integer("max_commits", self.max_commits, 1, MAX_STEPS)
+        self._check_together()
+
+    @property
+    def rule(self) -> str | None:
+        """Name of the commit rule, which is the field that switches it on; None without one."""
+        if self.low_threshold is not None:
+            return "low_threshold"
+        return next((name for name in RULE_FIELDS if getattr(self, name) is not None), None)
+
+    def _check_together(self) -> None:
+        rules = [name for name in RULE_FIELDS if getattr(self, name) is not None]
+        if len(rules) > 1:
+            raise InvalidRequest(
+                rules[1], getattr(self, rules[1]), f"None together with {rules[0]}"
+            )
+        if self.frontier is not None and self.block_length is not None:
+            raise InvalidRequest("frontier", self.frontier, "None together with block_length")
+        low, high = self.low_threshold, self.threshold
+        if low is not None and (high is None or low > high):
+            raise InvalidRequest("low_threshold", low, "a number <= threshold, which it needs")
+        if self.max_commits is not None and self.max_commits < self.min_commits:
+            allowed = f">= min_commits={self.min_commits}"
+            raise InvalidRequest("max_commits", self.max_commits, allowed)
+        if not rules:
+            self._refuse({"min_commits": 1, "max_commits": None}, "it bounds a commit rule")
+        if self.alg == "origin":
+            self._refuse({"order": "confidence"}, "alg 'origin' has no order: use another alg")
+            fields = dict.fromkeys((*RULE_FIELDS, "block_length", "frontier"))
+            self._refuse(fields, "alg 'origin' draws the step of each position up front")
+
+    def _refuse(self, defaults: dict[str, object], why: str) -> None:
+        for name, default in defaults.items():
+            if getattr(self, name) != default:
+                raise InvalidRequest(name, getattr(self, name), f"{default!r}: {why}")
 
 
 def _is_temperature(value: float) -> bool:

@@ -58,6 +58,7 @@ class Usage:
     """What a request cost; the price is `token_forwards` (canvas rows x forward passes).
 
     steps: length of the timetable. completion_tokens: hole tokens up to each first EOS.
+    forced_commits: masks that the timetable filled although the commit rule did not allow them.
     """
 
     prompt_tokens: int
@@ -65,6 +66,7 @@ class Usage:
     steps: int
     forward_passes: int
     token_forwards: int
+    forced_commits: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

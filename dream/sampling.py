@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Drawn", "RowParams", "Score", "row_sum", "sample"]
+__all__ = ["Certainty", "Drawn", "RowParams", "Score", "certainty", "row_sum", "sample"]
 
 PREFIX = 128
 """Candidates looked at before a whole row is sorted."""
@@ -41,6 +41,13 @@ class RowParams(NamedTuple):
         return RowParams(*(None if x is None else x[rows] for x in self))
 
 
+class Certainty(NamedTuple):
+    """Of each row's raw distribution: its largest probability, and its entropy in nats."""
+
+    top_probs_N: Tensor
+    entropies_N: Tensor
+
+
 class Drawn(NamedTuple):
     """One token for each row, its probability in the row's distribution, and its score."""
 
@@ -64,6 +71,15 @@ def sample(logits_NV: Tensor, params: RowParams, score: Score) -> Drawn:
         whole, _ = _sample_filtered(logits_NV[rows], params.take(rows), score, logits_NV.shape[1])
         drawn = Drawn(*(a.index_copy(0, rows, b) for a, b in zip(drawn, whole, strict=True)))
     return drawn
+
+
+def certainty(logits_NV: Tensor) -> Certainty:
+    """How sure each row is, whatever the temperature and the filters: what commit rules look at."""
+    weights_NV = logits_NV - logits_NV.amax(-1, keepdim=True)
+    shifted_NV = weights_NV.clone()
+    mass_N = row_sum(weights_NV.exp_())
+    mean_N = row_sum(weights_NV.mul_(shifted_NV.clamp_(min=-1e4))) / mass_N
+    return Certainty(1 / mass_N, (mass_N.log() - mean_N).clamp(min=0))
 
 
 def row_sum(x_NV: Tensor) -> Tensor:

@@ -9,7 +9,10 @@ from typing import SupportsIndex
 
 from dream.errors import InvalidRequest
 
-__all__ = ["Fixed", "Hole", "HoleRange", "Template"]
+__all__ = ["MOST_PRIORITY", "Fixed", "Hole", "HoleRange", "Template"]
+
+MOST_PRIORITY = 2**20
+"""Largest size of a hole's priority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +27,27 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """`num_tokens` masked positions to fill; `id` names the span in the answer."""
+    """`num_tokens` masked positions to fill; `id` names the span in the answer.
+
+    priority: the lowest is filled first; one for the hole, or one for each of its positions.
+    """
 
     num_tokens: int
     id: str | None = None
+    priority: int | Sequence[int] = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.num_tokens, int) or isinstance(self.num_tokens, bool):
             raise InvalidRequest("num_tokens", self.num_tokens, "an integer >= 1")
         if self.num_tokens < 1:
             raise InvalidRequest("num_tokens", self.num_tokens, "a hole has at least one token")
+        if isinstance(self.priority, Sequence) and not isinstance(self.priority, str | bytes):
+            if len(self.priority) != self.num_tokens:
+                allowed = f"one number for each of the {self.num_tokens} positions"
+                raise InvalidRequest("priority", f"{len(self.priority)} numbers", allowed)
+            object.__setattr__(self, "priority", tuple(map(_priority, self.priority)))
+        else:
+            object.__setattr__(self, "priority", _priority(self.priority))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +87,16 @@ class Template:
     def num_masked(self) -> int:
         """How many positions are to be filled."""
         return sum(s.num_tokens for s in self.segments if isinstance(s, Hole))
+
+    @property
+    def priorities(self) -> tuple[int, ...]:
+        """Priority of each position to be filled, in canvas order."""
+        found: list[int] = []
+        for segment in self.segments:
+            if isinstance(segment, Hole):
+                given = segment.priority
+                found += [given] * segment.num_tokens if isinstance(given, int) else given
+        return tuple(found)
 
     @property
     def holes(self) -> tuple[HoleRange, ...]:
@@ -118,6 +142,14 @@ def _token_id(token: object) -> int:
         if value >= 0:
             return value
     raise InvalidRequest("token_ids", token, "token ids are integers >= 0")
+
+
+def _priority(value: object) -> int:
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        number = index(value)
+        if abs(number) <= MOST_PRIORITY:
+            return number
+    raise InvalidRequest("priority", value, f"an integer from -{MOST_PRIORITY} to {MOST_PRIORITY}")
 
 
 def _length(segment: Fixed | Hole) -> int:

@@ -21,7 +21,10 @@ __all__ = ["Plan", "Visit", "commit_counts", "hit_steps"]
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A step that commits: `count` of the masked positions, or exactly `positions` if given."""
+    """A step that commits `count` of the masked positions, or exactly `positions` if given.
+
+    Under a commit rule `count` is only what the timetable asks for, and may be 0.
+    """
 
     step: int
     count: int

@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -16,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from dream.params import Alg, Order, SamplingParams
 from jobs.errors import Refused
 
-__all__ = ["SCHEMA_VERSION", "JobRecord", "JobSpec", "Json", "ModelSettings", "checked"]
-__all__ += ["differences", "digest", "given_values", "load_spec", "odd_letters"]
+__all__ = ["SCHEMA_VERSION", "CommitSettings", "JobRecord", "JobSpec", "Json", "ModelSettings"]
+__all__ += ["checked", "differences", "digest", "given_values", "load_spec", "odd_letters"]
 
 SCHEMA_VERSION = 2
 """Version of the output columns; part of every fingerprint."""
@@ -29,10 +30,24 @@ Json = str | int | float | bool | list[str] | None
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
-class ModelSettings(BaseModel):
-    """Where rows go, which model fills them, and how tokens are drawn: what jobs share."""
+class CommitSettings(BaseModel):
+    """Commit rules and the order of positions, under the names of `dream.SamplingParams`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    threshold: float | None = None
+    low_threshold: float | None = None
+    factor: float | None = None
+    entropy_bound: float | None = None
+    entropy_threshold: float | None = None
+    min_commits: int = 1
+    max_commits: int | None = None
+    block_length: int | None = None
+    frontier: int | None = None
+
+
+class ModelSettings(CommitSettings):
+    """Where rows go, which model fills them, and how tokens are drawn: what jobs share."""
 
     output: str = Field(min_length=1)
     model: str = Field(min_length=1)
@@ -66,18 +81,9 @@ class ModelSettings(BaseModel):
         self, alg: Alg, order: Order, *, seed: int | None, steps: int | None
     ) -> SamplingParams:
         """These settings with the algorithm, order, seed and steps of a row."""
-        return SamplingParams(
-            steps=steps,
-            alg=alg,
-            alg_temp=self.alg_temp,
-            eps=self.eps,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            order=order,
-            seed=seed,
-            early_exit=self.early_exit,
-        )
+        values: dict[str, Any] = {"steps": steps, "alg": alg, "order": order, "seed": seed}
+        shared = {field.name for field in fields(SamplingParams)} - set(values)
+        return SamplingParams(**values, **{name: getattr(self, name) for name in shared})
 
 
 class JobSpec(ModelSettings):

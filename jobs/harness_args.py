@@ -7,22 +7,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from dream import Engine, EngineConfig, SamplingParams
 from dream.errors import InvalidRequest
 from dream.likelihood import LikelihoodParams
 from dream.params import Alg, Order
+from jobs.config import CommitSettings
 
 __all__ = ["Denoising", "GenerationArgs", "ModelArgs", "checked"]
 
 Options = TypeVar("Options", bound=BaseModel)
 
 
-class Denoising(BaseModel):
+class Denoising(CommitSettings):
     """Dream's own sampling fields: set by `model_args`, or for a task by `generation_kwargs`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int | None = None
     alg: Alg = "entropy"
@@ -35,13 +34,7 @@ class Denoising(BaseModel):
     def params(self, seed: int) -> SamplingParams:
         """Checked parameters of one request that takes the most probable tokens."""
         return SamplingParams(
-            steps=self.steps,
-            alg=self.alg,
-            alg_temp=self.alg_temp,
-            eps=self.eps,
-            order=self.order,
-            early_exit=self.early_exit,
-            seed=seed,
+            **self.model_dump(include=set(Denoising.model_fields)) | {"seed": seed}
         )
 
 
@@ -92,7 +85,7 @@ class GenerationArgs(Denoising):
     """
 
     max_gen_toks: int = Field(default=256, ge=1)
-    until: list[str] = []
+    until: list[str] = Field(default_factory=list)
     do_sample: bool | None = None
     num_beams: Literal[1] = 1
     temperature: float = 0.0

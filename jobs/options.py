@@ -28,7 +28,10 @@ MaxNewTokens = Annotated[int | None, Option(help="Tokens to generate for a promp
 MaskToken = Annotated[str | None, Option(help="A run of k of these is a hole ('<|mask|>')")]
 
 Steps = Annotated[int | None, Option(help="Denoising steps (one for each masked token)")]
-Alg = Annotated[str | None, Option(help="origin | maskgit_plus | topk_margin | entropy (entropy)")]
+Alg = Annotated[
+    str | None,
+    Option(help="origin | maskgit_plus | maskgit_tpp | topk_margin | entropy (entropy)"),
+]
 AlgTemp = Annotated[float | None, Option(help="Temperature of the choice of positions.")]
 Eps = Annotated[float | None, Option(help="End of the time grid (0.001)")]
 Temperature = Annotated[float | None, Option(help="0 takes the most probable token (0)")]
@@ -36,6 +39,15 @@ TopP = Annotated[float | None, Option(help="Nucleus of the token distribution.")
 TopK = Annotated[int | None, Option(help="Most tokens of the token distribution.")]
 Order = Annotated[str | None, Option(help="confidence | random | left_to_right | right_to_left")]
 EarlyExit = Annotated[bool | None, Option(help="End a row once its answer is settled (yes)")]
+Threshold = Annotated[float | None, Option(help="Fill all masks this probable; 1: one at a time.")]
+LowThreshold = Annotated[float | None, Option(help="And the surest of each run, from here.")]
+Factor = Annotated[float | None, Option(help="Fill the n surest while (n+1)(1-p) is below this.")]
+EntropyBound = Annotated[float | None, Option(help="Fill as many as err this little together.")]
+EntropyThreshold = Annotated[float | None, Option(help="Fill all masks of less entropy, nats.")]
+MinCommits = Annotated[int | None, Option(help="Fewest masks that such a rule fills at a step (1)")]
+MaxCommits = Annotated[int | None, Option(help="Most masks that such a rule fills at a step.")]
+BlockLength = Annotated[int | None, Option(help="Fill blocks of so many masks, one by one.")]
+Frontier = Annotated[int | None, Option(help="Fill only the first so many masks from the left.")]
 Seed = Annotated[int | None, Option(help="Seed of the job; every row derives its own (0)")]
 
 RecordOrder = Annotated[bool | None, Option(help="Fill the column commit_steps (no)")]

@@ -19,11 +19,14 @@ from dream.canvas import Canvas
 from dream.model.attention import PackedLayout
 from dream.noise import Purpose, uniforms
 from dream.params import Alg, SamplingParams
-from dream.remasking import STRATEGIES
+from dream.remasking import STRATEGIES, RuleLimits
 from dream.remasking.base import places
 from dream.sampling import RowParams, Score
 
-__all__ = ["Batch", "Form", "Group", "collate"]
+__all__ = ["Batch", "Form", "Group", "RuleBatch", "collate"]
+
+CLASS_BITS = 40
+"""Bits of a sorting key for the class of a position; the request's number is above them."""
 
 
 class Form(NamedTuple):
@@ -32,13 +35,14 @@ class Form(NamedTuple):
     alg: Alg
     is_drawn: bool
     is_filtered: bool
+    is_ruled: bool
 
     @classmethod
     def of(cls, params: SamplingParams) -> Form:
         """The form of a request's rows."""
         has_top_p = params.top_p is not None and params.top_p < 1
         is_filtered = has_top_p or params.top_k is not None
-        return cls(params.alg, params.temperature > 0, is_filtered)
+        return cls(params.alg, params.temperature > 0, is_filtered, params.rule is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,18 @@ class Group:
     rows: slice
     params: RowParams
     score: Score
+    is_ruled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RuleBatch:
+    """What commit rules need beside the ranks: see `remasking.Ranked` and `RuleLimits`."""
+
+    limits: RuleLimits
+    owners_N: Tensor
+    starts_N: Tensor
+    runs_N: Tensor
+    is_eligible_N: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +72,9 @@ class Batch:
 
     token_ids_T: packed canvases. head_rows_N: the packed row that predicts each candidate (the
     one before it: Dream's shift). rank_scale_N, rank_shift_N: rank = score * scale + shift.
-    owners_N, picks_C: which candidates commit (`remasking.choose`). positions_N, spans stay on
-    the host: canvas position of each candidate, and where each canvas's candidates lie.
+    keys_N: request and class of each candidate, by which they are sorted before their rank.
+    picks_C: the sorted candidates that commit, or under a rule may. picked and positions_N, on the
+    host: how many those are of each canvas, and the canvas position of each candidate.
     """
 
     canvases: Sequence[Canvas]
@@ -67,14 +84,11 @@ class Batch:
     groups: Sequence[Group]
     rank_scale_N: Tensor
     rank_shift_N: Tensor
-    owners_N: Tensor
+    keys_N: Tensor
     picks_C: Tensor
+    picked: Sequence[int]
+    rules: RuleBatch | None
     positions_N: NDArray[np.int64]
-
-    @property
-    def counts(self) -> list[int]:
-        """How many positions each canvas commits at this step."""
-        return [canvas.visit.count for canvas in self.canvases]
 
 
 def collate(canvases: Iterable[Canvas], vocab_size: int, device: str) -> Batch:
@@ -86,6 +100,12 @@ def collate(canvases: Iterable[Canvas], vocab_size: int, device: str) -> Batch:
     sizes = [len(positions) for positions in candidates]
     head_rows = [start + np.maximum(c - 1, 0) for start, c in zip(starts, candidates, strict=True)]
     ranks = [_rank_terms(canvas, c) for canvas, c in zip(ordered, candidates, strict=True)]
+    classes = [_classes(canvas, size) for canvas, size in zip(ordered, sizes, strict=True)]
+    owners_N = np.repeat(np.arange(len(ordered)), sizes)
+    picked = [
+        canvas.demand if canvas.request.params.rule is None else size
+        for canvas, size in zip(ordered, sizes, strict=True)
+    ]
 
     def upload(array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(device, non_blocking=True)
@@ -98,10 +118,39 @@ def collate(canvases: Iterable[Canvas], vocab_size: int, device: str) -> Batch:
         groups=_groups(ordered, candidates, vocab_size, device),
         rank_scale_N=upload(np.repeat([scale for scale, _ in ranks], sizes)),
         rank_shift_N=upload(np.concatenate([shift for _, shift in ranks])),
-        owners_N=upload(np.repeat(np.arange(len(ordered)), sizes)),
-        picks_C=places(sizes, [canvas.visit.count for canvas in ordered]).to(device),
+        keys_N=upload((owners_N << CLASS_BITS) + np.concatenate(classes)),
+        picks_C=places(sizes, picked).to(device),
+        picked=picked,
+        rules=_rules(ordered, candidates, classes, device),
         positions_N=np.concatenate(candidates),
     )
+
+
+def _classes(canvas: Canvas, size: int) -> NDArray[np.int64]:
+    classes = canvas.classes
+    return np.zeros(size, np.int64) if classes is None else classes
+
+
+def _rules(
+    canvases: Sequence[Canvas],
+    candidates: Sequence[NDArray[np.int64]],
+    classes: Sequence[NDArray[np.int64]],
+    device: str,
+) -> RuleBatch | None:
+    sizes = [len(positions) for positions in candidates]
+    params = [canvas.request.params for canvas in canvases]
+    limits = RuleLimits.of(params, [canvas.demand for canvas in canvases], sizes, device)
+    if limits is None:
+        return None
+    starts = np.cumsum([0, *sizes[:-1]])
+    begins = [np.diff(positions, prepend=-2) != 1 for positions in candidates]
+    arrays = (
+        np.repeat(np.arange(len(canvases)), sizes),
+        np.repeat(starts, sizes),
+        np.concatenate(begins).cumsum(),
+        np.concatenate([c == c.min() for c in classes]),
+    )
+    return RuleBatch(limits, *(torch.from_numpy(array).to(device) for array in arrays))
 
 
 def _rank_terms(canvas: Canvas, positions: NDArray[np.int64]) -> tuple[float, NDArray[np.float64]]:
@@ -138,7 +187,9 @@ def _groups(
         size = sum(len(positions) for _, positions in rows)
         params = _row_params(form, rows, vocab_size)
         on_device = RowParams(*(None if p is None else p.to(device) for p in params))
-        groups.append(Group(slice(start, start + size), on_device, STRATEGIES[form.alg].score))
+        groups.append(
+            Group(slice(start, start + size), on_device, STRATEGIES[form.alg].score, form.is_ruled)
+        )
         start += size
     return groups
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -158,18 +159,21 @@ class Engine:
         """Write each canvas's tokens, retire the finished, and say what happened."""
         if not np.isfinite(commit.probs_C).all():
             raise EngineError("the model's probabilities are not finite: check the weights")
-        self._count(batch)
+        counts = batch.picked if commit.counts_R is None else commit.counts_R.tolist()
+        forced = [0] * len(counts) if commit.forced_R is None else commit.forced_R.tolist()
+        self._count(batch, sum(counts))
         events: list[StepEvent] = []
-        end = 0
-        for canvas, count in zip(batch.canvases, batch.counts, strict=True):
-            start, end = end, end + count
-            positions = batch.positions_N[commit.rows_C[start:end]]
+        starts = [0, *accumulate(batch.picked)]
+        for place, canvas in enumerate(batch.canvases):
+            rows = slice(starts[place], starts[place] + counts[place])
+            positions = batch.positions_N[commit.rows_C[rows]]
             order = positions.argsort()
             events.append(
                 canvas.commit(
                     positions[order],
-                    commit.token_ids_C[start:end][order],
-                    commit.probs_C[start:end][order],
+                    commit.token_ids_C[rows][order],
+                    commit.probs_C[rows][order],
+                    forced[place],
                 )
             )
             if canvas.is_finished:
@@ -181,12 +185,12 @@ class Engine:
         self._finished[canvas.request.id] = canvas.completion()
         self.stats.requests_finished += 1
 
-    def _count(self, batch: Batch) -> None:
+    def _count(self, batch: Batch, committed: int) -> None:
         self.stats.steps += 1
         self.stats.forward_passes += len(batch.canvases)
         self.stats.token_forwards += len(batch.token_ids_T)
         self.stats.logit_rows += len(batch.positions_N)
-        self.stats.committed_tokens += sum(batch.counts)
+        self.stats.committed_tokens += committed
 
     def check(self, request: Request) -> None:
         """Raise the InvalidRequest that `add` would."""

@@ -4,15 +4,18 @@ To add one: a file with a class that has `plan` and `score`, and a line in STRAT
 """
 
 from dream.params import Alg
-from dream.remasking.base import Commit, Strategy, choose
+from dream.remasking.base import Commit, Ranked, Strategy, stable_order
 from dream.remasking.confidence import SCORES, Confidence
 from dream.remasking.origin import Origin
+from dream.remasking.rules import RULES, RuleLimits, apply_rules
 
-__all__ = ["STRATEGIES", "Commit", "Strategy", "choose"]
+__all__ = ["RULES", "STRATEGIES", "Commit", "Ranked", "RuleLimits", "Strategy", "apply_rules"]
+__all__ += ["stable_order"]
 
 STRATEGIES: dict[Alg, Strategy] = {
     "origin": Origin(),
     "maskgit_plus": Confidence(SCORES["maskgit_plus"]),
+    "maskgit_tpp": Confidence(SCORES["maskgit_tpp"]),
     "topk_margin": Confidence(SCORES["topk_margin"]),
     "entropy": Confidence(SCORES["entropy"]),
 }

@@ -1,6 +1,6 @@
-"""The seam of a remasking strategy, and the one rule that picks the positions to commit.
+"""The seam of a remasking strategy, and the one ranking from which positions are committed.
 
-Letters: N candidate rows of all requests, R requests, C committed rows.
+Letters: N candidate rows of all requests, R requests, C rows that may commit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from torch import Tensor
 from dream.params import SamplingParams
 from dream.timetable import Visit
 
-__all__ = ["Commit", "Strategy", "choose", "places"]
+__all__ = ["Commit", "Ranked", "Strategy", "places", "stable_order"]
+
+FIXED_POINT = 2.0**32
+"""Nats as integers, so that a request's sums have the same bits whatever rows lie before them."""
+
+SEGMENT = 2**52
+"""More than any sum of a request's entropies in fixed point: 2048 rows of at most 2**9 nats."""
 
 
 class Strategy(Protocol):
@@ -32,22 +38,65 @@ class Strategy(Protocol):
 
 
 class Commit(NamedTuple):
-    """The rows that commit, requests in order: candidate row, token id and probability [C]."""
+    """Rows that may commit, requests in order and the best first: row, token id, probability [C].
+
+    counts_R: how many of each request's rows do, and forced_R how many of those the timetable
+    demanded beyond its commit rule; both None where every row commits.
+    """
 
     rows_C: Tensor
     token_ids_C: Tensor
     probs_C: Tensor
+    counts_R: Tensor | None = None
+    forced_R: Tensor | None = None
 
 
-def choose(ranks_N: Tensor, owners_N: Tensor, picks_C: Tensor) -> Tensor:
-    """Candidate rows to commit: of each request its highest ranks, ties to the lowest position.
+class Ranked(NamedTuple):
+    """What a commit rule sees: rows with the requests in order, and in each the best first.
 
-    owners_N: the request of each row; a request's rows are neighbours in position order.
-    picks_C: for each commit its place in the rows sorted by (request, rank), as `places` gives.
+    top_probs_N: largest raw probability. entropies_N: raw entropy in nats, float32.
+    owners_N: the request of each row. starts_N: the first row of that request.
+    runs_N: the run of neighbouring masks that a row belongs to; no number is used twice.
     """
-    by_rank = ranks_N.argsort(descending=True, stable=True)
-    by_owner = owners_N[by_rank].argsort(stable=True)
-    return by_rank[by_owner][picks_C]
+
+    top_probs_N: Tensor
+    entropies_N: Tensor
+    owners_N: Tensor
+    starts_N: Tensor
+    runs_N: Tensor
+
+    def places_by(self, values_N: Tensor) -> Tensor:
+        """Place of each row in its request by value, the highest 0; ties as ranked."""
+        order_N = stable_order(values_N, self.owners_N)
+        places_N = torch.empty_like(order_N)
+        places_N[order_N] = torch.arange(len(order_N), device=order_N.device)
+        return places_N - self.starts_N
+
+    def running_sum_and_max(self, values_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum and maximum of each request's rows up to and with each row; values >= 0, float64."""
+        fixed_N = (values_N.double() * FIXED_POINT).round().long()
+        sums_N = fixed_N.cumsum(0)
+        before_N = (sums_N - fixed_N)[self.starts_N]
+        offset_N = self.owners_N * SEGMENT
+        largest_N = (fixed_N + offset_N).cummax(0).values - offset_N
+        return (sums_N - before_N).double() / FIXED_POINT, largest_N.double() / FIXED_POINT
+
+    def is_best_of_run(self, values_N: Tensor) -> Tensor:
+        """Whether a row has the highest value of its run; ties as ranked."""
+        order_N = stable_order(values_N, self.runs_N)
+        runs_N = self.runs_N[order_N]
+        is_first_N = torch.ones_like(runs_N, dtype=torch.bool)
+        is_first_N[1:] = runs_N[1:] != runs_N[:-1]
+        return torch.empty_like(is_first_N).index_copy_(0, order_N, is_first_N)
+
+
+def stable_order(values_N: Tensor, keys_N: Tensor) -> Tensor:
+    """Indices that sort by key ascending, then by value descending, then as they were.
+
+    Candidate rows lie in position order, so ties go to the lowest position.
+    """
+    by_value = values_N.argsort(descending=True, stable=True)
+    return by_value[keys_N[by_value].argsort(stable=True)]
 
 
 def places(num_candidates: Sequence[int], counts: Sequence[int]) -> Tensor:

@@ -1,4 +1,7 @@
-"""maskgit_plus, topk_margin, entropy: one rule, three scores (`sample_tokens`).
+"""maskgit_plus, maskgit_tpp, topk_margin, entropy: one timetable, four scores.
+
+Three are those of the published `sample_tokens`. maskgit_tpp ranks by the distribution and not by
+the token that happened to be drawn, so that unlikely draws survive (top-probability-position).
 
 Letters: N rows, K candidates of a row.
 """
@@ -23,6 +26,11 @@ def probability(probs_NK: Tensor, index_N: Tensor) -> Tensor:
     return probs_NK.gather(1, index_N[:, None])[:, 0]
 
 
+def top_probability(probs_NK: Tensor, index_N: Tensor) -> Tensor:
+    """Largest p."""
+    return probs_NK.amax(-1)
+
+
 def margin(probs_NK: Tensor, index_N: Tensor) -> Tensor:
     """p1 - p2, the two largest probabilities."""
     top_N2 = probs_NK.topk(2, -1).values
@@ -36,6 +44,7 @@ def negative_entropy(probs_NK: Tensor, index_N: Tensor) -> Tensor:
 
 SCORES: dict[str, Score] = {
     "maskgit_plus": probability,
+    "maskgit_tpp": top_probability,
     "topk_margin": margin,
     "entropy": negative_entropy,
 }
@@ -50,6 +59,11 @@ class Confidence:
     def plan(
         self, masked: NDArray[np.int64], params: SamplingParams, steps: int, first: int
     ) -> list[Visit]:
-        """The counts do not depend on the model, so all of them are known beforehand."""
+        """The counts do not depend on the model, so all of them are known beforehand.
+
+        A commit rule may fill masks at any step, so none is skipped.
+        """
         counts = commit_counts(len(masked), steps, params.eps, first)
-        return [Visit(step, count) for step, count in counts]
+        if params.rule is None:
+            return [Visit(step, count) for step, count in counts]
+        return [Visit(step, dict(counts).get(step, 0)) for step in range(first, steps)]

@@ -22,7 +22,7 @@ PLAIN_WIDTH = 140
 
 Suites = Annotated[list[str] | None, Option("--suite", help="sudoku4, ...; may be repeated.")]
 Steps = Annotated[str | None, Option(help="1,2,4,...; full: one for each masked token (full)")]
-Algs = Annotated[str | None, Option(help="a,b of origin, maskgit_plus, topk_margin, entropy")]
+Algs = Annotated[str | None, Option(help="a,b of origin, maskgit_plus, maskgit_tpp, ...")]
 Orders = Annotated[str | None, Option(help="a,b of confidence, random, left_to_right, ...")]
 Out = Annotated[str | None, Option("--out", "--output", "-o", help="Folder of the evaluation.")]
 Preset = Annotated[str | None, Option(help="official-planning: as the Dream authors ran it.")]
@@ -71,6 +71,15 @@ def evaluate(
     alg_temp: flag.AlgTemp = None,
     eps: flag.Eps = None,
     early_exit: flag.EarlyExit = None,
+    threshold: flag.Threshold = None,
+    low_threshold: flag.LowThreshold = None,
+    factor: flag.Factor = None,
+    entropy_bound: flag.EntropyBound = None,
+    entropy_threshold: flag.EntropyThreshold = None,
+    min_commits: flag.MinCommits = None,
+    max_commits: flag.MaxCommits = None,
+    block_length: flag.BlockLength = None,
+    frontier: flag.Frontier = None,
     replicas: flag.Replicas = None,
     granule: flag.Granule = None,
     json: flag.AsJson = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -174,10 +174,9 @@ def _differences(entries: Sequence[Entry], seed: int) -> list[Value]:
 
 def _config(entry: Entry, record: EvalRecord) -> dict[str, Value]:
     spec = record.spec
-    sampling: dict[str, Value] = {"steps": entry.steps_asked, "alg": entry.run.alg}
-    sampling |= {"order": entry.run.order, "alg_temp": spec.alg_temp, "eps": spec.eps}
-    sampling |= {"temperature": spec.temperature, "top_p": spec.top_p, "top_k": spec.top_k}
-    sampling |= {"early_exit": spec.early_exit}
+    params = spec.sampling_by(entry.run.alg, entry.run.order, seed=None, steps=None)
+    sampling: dict[str, Value] = asdict(params) | {"steps": entry.steps_asked}
+    del sampling["seed"]  # every row has its own
     metrics: list[Value] = [
         {"metric": name, "aggregation": "mean", "higher_is_better": True}
         for name in entry.suite.metrics

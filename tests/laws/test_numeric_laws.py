@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dream.noise import Purpose, uniforms
-from dream.remasking import STRATEGIES, choose
-from dream.remasking.base import places
+from dream.remasking import STRATEGIES
+from dream.remasking.base import places, stable_order
 from dream.sampling import RowParams, sample
 from dream.timetable import commit_counts, hit_steps
 
@@ -142,7 +142,7 @@ def test_each_request_commits_its_best_and_ties_go_to_the_lowest_position(scores
         torch.arange(len(scores)), torch.tensor([len(row) for row in scores])
     )
 
-    rows = choose(ranks, owners, places([len(row) for row in scores], counts))
+    rows = stable_order(ranks, owners)[places([len(row) for row in scores], counts)]
 
     start, expected = 0, []
     for row, count in zip(scores, counts, strict=True):

@@ -1,0 +1,107 @@
+"""Commit rules: how many of the ranked masks may become tokens at a step.
+
+To add one: a file with a function of `Ranked` and its limits, a field of its name in
+SamplingParams, and a line in RULES. A limit of NaN belongs to a request without the rule, and
+fulfils nothing: a rule only compares with its limits.
+
+Letters: N candidate rows, ranked; R requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dream.params import SamplingParams
+from dream.remasking.base import Ranked, stable_order
+from dream.remasking.entropy_bound import within_entropy_bound
+from dream.remasking.entropy_threshold import within_entropy_threshold
+from dream.remasking.factor import within_factor
+from dream.remasking.hierarchy import within_hierarchy
+from dream.remasking.threshold import within_threshold
+
+__all__ = ["RULES", "RuleLimits", "apply_rules"]
+
+
+class Rule(NamedTuple):
+    """The rows that may commit together, and the fields of SamplingParams that limit them."""
+
+    within: Callable[..., Tensor]
+    fields: tuple[str, ...]
+
+
+RULES: dict[str, Rule] = {
+    "threshold": Rule(within_threshold, ("threshold",)),
+    "low_threshold": Rule(within_hierarchy, ("threshold", "low_threshold")),
+    "factor": Rule(within_factor, ("factor",)),
+    "entropy_bound": Rule(within_entropy_bound, ("entropy_bound",)),
+    "entropy_threshold": Rule(within_entropy_threshold, ("entropy_threshold",)),
+}
+
+
+class RuleLimits(NamedTuple):
+    """What the rules of a batch need for each request; the device's.
+
+    limits: for each rule in use, its limits [R], NaN for requests without it.
+    demands_R: commits the timetable asks for; fewest_R, most_R: bounds of what a rule commits.
+    sizes_R: candidates.
+    """
+
+    limits: dict[str, tuple[Tensor, ...]]
+    demands_R: Tensor
+    fewest_R: Tensor
+    most_R: Tensor
+    sizes_R: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        params: Sequence[SamplingParams],
+        demands: Sequence[int],
+        sizes: Sequence[int],
+        device: torch.device | str,
+    ) -> RuleLimits | None:
+        """None where no request has a rule. A request without one commits what it demands."""
+        used = dict.fromkeys(p.rule for p in params if p.rule is not None)
+        if not used:
+            return None
+        limits = {
+            name: tuple(
+                torch.tensor(
+                    [getattr(p, f) if p.rule == name else torch.nan for p in params],
+                    dtype=torch.float64,
+                ).to(device)
+                for f in RULES[name].fields
+            )
+            for name in used
+        }
+        fewest = [0 if p.rule is None else p.min_commits for p in params]
+        most = [max(sizes) if p.max_commits is None else p.max_commits for p in params]
+        counts = torch.tensor([demands, fewest, most, sizes]).to(device)
+        return cls(limits, *counts)
+
+
+def apply_rules(
+    ranked: Ranked, is_eligible_N: Tensor, limits: RuleLimits
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Order of the ranked rows by who commits first, and counts and forced commits [R].
+
+    Rows that a rule allows go first, the others after them as they are ranked. Of these commit
+    what the rule allows within its bounds, and no fewer than the timetable demands.
+    """
+    top_probs_N = torch.where(is_eligible_N, ranked.top_probs_N, -1)
+    ranked = ranked._replace(top_probs_N=top_probs_N)
+    is_within_N = torch.zeros_like(is_eligible_N)
+    for name, values in limits.limits.items():
+        is_within_N |= RULES[name].within(ranked, *(value[ranked.owners_N] for value in values))
+    is_within_N &= is_eligible_N
+    order_N = stable_order(is_within_N.to(torch.int8), ranked.owners_N)
+    allowed_R = torch.zeros_like(limits.demands_R)
+    allowed_R = allowed_R.index_add(0, ranked.owners_N, is_within_N.long())
+    ruled_R = torch.minimum(torch.maximum(allowed_R, limits.fewest_R), limits.most_R)
+    counts_R = torch.minimum(torch.maximum(ruled_R, limits.demands_R), limits.sizes_R)
+    forced_R = (counts_R - allowed_R).clamp(min=0) * (limits.fewest_R > 0)
+    return order_N, counts_R, forced_R
