@@ -35,8 +35,15 @@ from dream.template import Hole
         ("top_k", 0),
         ("seed", -1),
         ("seed", 2**63),
-        ("threshold", 0.9),
-        ("block_length", 32),
+        ("threshold", 1.5),
+        ("low_threshold", 0.5),
+        ("factor", -1.0),
+        ("entropy_bound", -0.1),
+        ("entropy_threshold", "low"),
+        ("min_commits", 2),
+        ("max_commits", 0),
+        ("block_length", 0),
+        ("frontier", 2.5),
     ],
 )
 def test_a_value_out_of_range_names_field_and_value(field, value):

@@ -10,13 +10,39 @@ from tests.models import VOCAB
 
 token_ids = st.integers(0, VOCAB - 1)
 fixed = st.lists(token_ids, min_size=1, max_size=4).map(Fixed)
-holes = st.integers(1, 6).map(Hole)
+holes = st.builds(Hole, st.integers(1, 6), priority=st.sampled_from([0, 0, 0, -1, 3]))
+RULES = {
+    "threshold": st.sampled_from([0.0, 0.3, 0.4, 1.0]),
+    "factor": st.sampled_from([0.0, 1.0, 2.5, 50.0]),
+    "entropy_bound": st.sampled_from([0.0, 0.5, 4.0, 100.0]),
+    "entropy_threshold": st.sampled_from([0.0, 2.0, 5.0, 100.0]),
+}
+"""Limits from those that allow one commit at a step to those that allow all, for random models."""
 
 
 @st.composite
 def templates(draw) -> Template:
     """Given tokens and holes in any order: leading, adjacent and all-hole canvases too."""
     return Template(draw(st.lists(fixed | holes, min_size=1, max_size=5)))
+
+
+@st.composite
+def rules(draw) -> dict:
+    """No commit rule, or one of any kind with its bounds."""
+    name = draw(st.sampled_from([None, None, *RULES]))
+    if name is None:
+        return {}
+    values = {name: draw(RULES[name]), "min_commits": draw(st.sampled_from([1, 1, 3]))}
+    if name == "threshold" and draw(st.booleans()):
+        values["low_threshold"] = draw(st.floats(0, values["threshold"]))
+    return values | {"max_commits": draw(st.sampled_from([None, 3, 5]))}
+
+
+@st.composite
+def places(draw) -> dict:
+    """No limit of the positions, blocks, or a frontier."""
+    name = draw(st.sampled_from([None, "block_length", "frontier"]))
+    return {} if name is None else {name: draw(st.integers(1, 7))}
 
 
 @st.composite
@@ -35,6 +61,8 @@ def sampling_params(draw, **forced) -> SamplingParams:
         "seed": draw(st.none() | st.integers(0, 2**63 - 1)),
         "early_exit": draw(st.booleans()),
     }
+    if alg != "origin":
+        values |= draw(rules()) | draw(places())
     return SamplingParams(**(values | forced))
 
 

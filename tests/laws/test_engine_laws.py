@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dream import Engine, Request
+from dream import Engine, Fixed, Hole, Request, SamplingParams, Template
+from dream.params import Alg
 from dream.remasking import STRATEGIES
 from dream.timetable import commit_counts
 from tests.laws.strategies import requests
@@ -79,11 +82,28 @@ def test_counts_per_step_equal_the_timetable(wanted):
         if request.params.alg == "origin":
             assert sum(count for _, count in counts) == n
             assert all(0 <= step < steps for step, _ in counts)
+        elif request.params.rule is not None:
+            assert_no_later_than_the_timetable(request, counts)
         else:
             assert tuple(counts) == commit_counts(n, steps, request.params.eps)
         usage = result["done"][request.id].usage
         assert usage.forward_passes == len(counts) <= min(steps, max(n, 1))
         assert usage.token_forwards == len(counts) * request.template.num_tokens
+
+
+def assert_no_later_than_the_timetable(request: Request, counts: list) -> None:
+    """A rule fills at least min_commits a step, and after each step no fewer than without it."""
+    params, n = request.params, request.template.num_masked
+    planned = dict(commit_counts(n, params.steps or n, params.eps))
+    done = due = 0
+    for step, count in enumerate(count for _, count in counts):
+        assert counts[step][0] == step
+        assert count >= min(params.min_commits, n - done)
+        done, due = done + count, due + planned.get(step, 0)
+        assert done >= due
+        if params.max_commits is not None:
+            assert count <= max(params.max_commits, due - (done - count))
+    assert done == n
 
 
 @laws
@@ -209,4 +229,64 @@ def test_spans_are_the_holes_cut_at_the_first_eos(wanted):
 
 
 def test_every_strategy_is_covered():
-    assert set(STRATEGIES) == {"origin", "maskgit_plus", "topk_margin", "entropy"}
+    algs = {"origin", "maskgit_plus", "maskgit_tpp", "topk_margin", "entropy"}
+    assert set(STRATEGIES) == algs == set(get_args(Alg))
+
+
+@laws
+@given(requests(early_exit=False))
+def test_blocks_priorities_and_frontiers_are_filled_in_their_order(wanted):
+    """A mask may only be filled together with, or after, all that come before its class."""
+    result = steps_of(golden_engine(), wanted)
+
+    for request in wanted:
+        params = request.params
+        if params.alg == "origin":
+            continue
+        left = numbered(request)
+        for event in result[request.id]:
+            filled = {position: left.pop(position) for position in event.positions}
+            if not left:
+                continue
+            first = min(left.values())
+            for priority, number in filled.values():
+                assert priority <= first[0]
+                if params.block_length is not None and priority == first[0]:
+                    assert number // params.block_length <= first[1] // params.block_length
+
+
+def numbered(request: Request) -> dict[int, tuple[int, int]]:
+    """(priority, number by priority and position) of each masked position."""
+    positions = (given_canvas(request) < 0).nonzero()[0].tolist()
+    pairs = sorted(zip(request.template.priorities, positions, strict=True))
+    return {position: (priority, n) for n, (priority, position) in enumerate(pairs)}
+
+
+@pytest.mark.parametrize("frontier", [1, 3])
+def test_a_frontier_reaches_so_many_masks_from_the_leftmost(frontier):
+    wanted = build_request("a", [[1, 2], 6, [3], 9], frontier=frontier, threshold=1.0)
+
+    events = steps_of(golden_engine(), [wanted])["a"]
+
+    left = [*range(2, 8), *range(9, 18)]
+    for event in events:
+        (position,) = event.positions
+        assert left.index(position) < frontier
+        left.remove(position)
+
+
+def test_blocks_of_one_are_filled_from_the_left():
+    wanted = build_request("a", [[1, 2], 6, [3], 4], block_length=1)
+
+    events = steps_of(golden_engine(), [wanted])["a"]
+
+    assert [p for event in events for p in event.positions] == [*range(2, 8), *range(9, 13)]
+
+
+def test_priorities_of_single_positions_are_obeyed():
+    template = Template([Fixed([1]), Hole(4, priority=[2, 0, 1, -1])])
+    wanted = Request(id="a", template=template, params=SamplingParams(steps=None, threshold=1.0))
+
+    events = steps_of(golden_engine(), [wanted])["a"]
+
+    assert [p for event in events for p in event.positions] == [4, 2, 3, 1]
