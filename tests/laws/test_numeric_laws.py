@@ -80,7 +80,10 @@ def test_noise_is_uniform_and_differs_between_purposes_steps_and_seeds():
 @given(st.data())
 def test_filters_without_sorting_equal_the_sorted_definition(data):
     """The prefix with its fall-back against the definition of the published `sample_tokens`."""
-    rows, vocabulary = data.draw(st.integers(1, 5)), data.draw(st.sampled_from([40, 300, 700]))
+    rows, vocabulary = (
+        data.draw(st.integers(1, 5)),
+        data.draw(st.sampled_from([40, 300, 700, 20_003])),
+    )
     spread = data.draw(st.sampled_from([0.1, 1.0, 6.0]))
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 10_000)))
     logits = torch.randn(rows, vocabulary, generator=generator) * spread
