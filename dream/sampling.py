@@ -159,7 +159,7 @@ def _top_ids(logits_NV: Tensor, width: int) -> Tensor:
     num_blocks = logits_NV.shape[1] // BLOCK
     if num_blocks < 4 * width:
         return logits_NV.topk(width, -1, sorted=False).indices
-    in_blocks = logits_NV[:, : num_blocks * BLOCK].unflatten(1, (num_blocks, BLOCK))
+    in_blocks = logits_NV[:, : num_blocks * BLOCK].view(-1, num_blocks, BLOCK)
     blocks = in_blocks.amax(-1).topk(width, -1, sorted=False).indices
     places = torch.arange(BLOCK, device=logits_NV.device)
     ids = (blocks[:, :, None] * BLOCK + places).flatten(1)

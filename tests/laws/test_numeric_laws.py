@@ -104,7 +104,7 @@ def test_filters_without_sorting_equal_the_sorted_definition(data):
         probs = reference_probs(logits[row], float(top_p[row]), int(top_k[row]))
         np.testing.assert_allclose(drawn.probs_N[row], probs.max(), atol=2e-6)
         entropy = (probs * (probs + 1e-10).log()).sum()
-        np.testing.assert_allclose(drawn.scores_N[row], entropy, atol=3e-5)
+        np.testing.assert_allclose(drawn.scores_N[row], entropy, atol=3e-5, rtol=1e-5)
         assert drawn.token_ids_N[row] == logits[row].argmax()
 
 
