@@ -22,6 +22,8 @@ class EngineConfig:
     max_model_len: longest canvas; Dream 7B was trained on 2048 tokens in all.
     max_rows_per_step: canvas rows of one forward (one longer canvas still runs alone).
     max_logit_rows: rows whose logits exist at one time.
+    tensor_parallel: processes that hold a part of the weights each. torch.distributed has to be
+        initialised with so many; all of them run the same calls.
     """
 
     device: str = "cpu"
@@ -30,11 +32,12 @@ class EngineConfig:
     max_model_len: int = 2048
     max_rows_per_step: int = 4096
     max_logit_rows: int = 128
+    tensor_parallel: int = 1
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise InvalidRequest("dtype", self.dtype, "one of " + ", ".join(DTYPES))
-        for name in ("max_model_len", "max_rows_per_step", "max_logit_rows"):
+        for name in ("max_model_len", "max_rows_per_step", "max_logit_rows", "tensor_parallel"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InvalidRequest(name, getattr(self, name), "an integer >= 1")

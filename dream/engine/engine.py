@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from dream.canvas import Canvas
 from dream.engine.batch import Batch, collate
@@ -58,7 +60,11 @@ class Engine:
             raise InvalidRequest("device", config.device, "cpu, as torch finds no CUDA device here")
         folder = resolve(model)
         network = load_model(
-            folder, dtype=DTYPES[config.dtype], device=config.device, backend=config.attention
+            folder,
+            dtype=DTYPES[config.dtype],
+            device=config.device,
+            backend=config.attention,
+            mesh=_mesh(config),
         )
         return cls(network, Tokenizer.from_folder(folder), config)
 
@@ -215,3 +221,15 @@ class Engine:
             return []
         known = self.vocab_size if self.tokenizer is None else len(self.tokenizer)
         return sorted({self.mask_token_id, *range(known, self.vocab_size)})
+
+
+def _mesh(config: EngineConfig) -> DeviceMesh | None:
+    """The processes that share the weights; None for one."""
+    degree = config.tensor_parallel
+    if degree == 1:
+        return None
+    size = dist.get_world_size() if dist.is_initialized() else 1
+    if size != degree:
+        allowed = f"{size}, the number of processes of torch.distributed"
+        raise InvalidRequest("tensor_parallel", degree, allowed)
+    return init_device_mesh(torch.device(config.device).type, (degree,))

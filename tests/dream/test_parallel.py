@@ -1,0 +1,98 @@
+"""Tensor parallelism on gloo: the same tokens from 1, 2 and 4 processes."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dream import Engine, EngineConfig, InvalidRequest
+from dream.model.config import DreamConfig
+from dream.model.modeling import DreamModel
+from jobs.train.model import config_json
+from tests.models import request
+
+WORKER = """
+import json, sys
+import torch.distributed as dist
+from dream import Engine, EngineConfig
+from tests.dream.test_parallel import fill
+folder, rank, size, port, out = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
+dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
+engine = Engine.from_pretrained(folder, EngineConfig(tensor_parallel=size))
+json.dump(fill(engine), open(f"{out}/{rank}.json", "w"))
+dist.destroy_process_group()
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A random checkpoint with four key-value heads, in the official layout."""
+    config = DreamConfig(
+        vocab_size=512,
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        intermediate_size=160,
+        max_position_embeddings=256,
+        rms_norm_eps=1e-6,
+        rope_theta=1e4,
+        mask_token_id=501,
+        eos_token_id=500,
+    )
+    torch.manual_seed(3)
+    model = DreamModel(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.15) if parameter.ndim == 2 else parameter.fill_(1)
+    path = tmp_path_factory.mktemp("parallel")
+    (path / "config.json").write_text(config_json(config))
+    save_file(dict(model.state_dict()), path / "model.safetensors")
+    return path
+
+
+def fill(engine: Engine) -> list[list[int]]:
+    """Tokens of a mixed batch: two lengths, algorithms, a draw, filters and a rule."""
+    wanted = [
+        request("a", [[1, 2, 3], 12]),
+        request("b", [[7], 5, [9, 9], 8], alg="maskgit_plus", temperature=0.8, top_p=0.9, seed=4),
+        request("c", [[5, 6], 20], steps=5, alg="topk_margin"),
+        request("d", [[5, 6], 9], threshold=0.3),
+        request("e", [[5, 6], 9], alg="origin", temperature=1.0, top_k=20, seed=9),
+    ]
+    return [list(done.token_ids) for done in engine.generate(wanted)]
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_more_processes_give_the_same_tokens(folder, tmp_path, size):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, folder, str(rank), str(size), str(port), tmp_path]
+        )
+        for rank in range(size)
+    ]
+    try:
+        assert [worker.wait(timeout=240) for worker in workers] == [0] * size
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+    expected = fill(Engine.from_pretrained(folder))
+    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(size)]
+    assert found == [expected] * size
+
+
+def test_a_degree_without_its_processes_is_refused(folder):
+    with pytest.raises(InvalidRequest, match="1, the number of processes"):
+        Engine.from_pretrained(folder, EngineConfig(tensor_parallel=2))
