@@ -39,6 +39,12 @@ def reference_counts(n: int, steps: int, eps: float) -> dict[int, int]:
     return counts
 
 
+@laws
+@given(st.integers(2, 400), st.integers(1, 600), st.sampled_from([1e-3, 0.05, 1e-5]))
+def test_the_last_two_masks_are_always_committed_at_once(n, steps, eps):
+    assert commit_counts(n, steps, eps)[-1][1] >= 2
+
+
 def test_origin_commit_times_have_the_law_of_independent_coin_flips():
     steps, eps = 7, 1e-3
     t = np.linspace(1, eps, steps + 1)
