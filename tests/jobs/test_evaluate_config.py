@@ -59,17 +59,17 @@ def test_runs_are_every_algorithm_by_every_order_and_origin_once():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"steps": "0"}, "steps"),
-        ({"steps": "all"}, "steps"),
-        ({"alg": "greedy"}, "alg"),
+        ({"steps": "0"}, "steps: 0 is not valid: full, or integers"),
+        ({"steps": "all"}, "^steps='all' is not valid: a valid integer or 'full'$"),
+        ({"alg": "entropy,greedy"}, "^alg='greedy' is not valid: 'origin', "),
         ({"alg": "origin", "order": "random"}, "has no order"),
-        ({"temperature": -1}, "temperature"),
+        ({"temperature": -1}, "temperature=-1.0 is not valid"),
         ({"preset": "no-such"}, "official-planning"),
-        ({"givens": "4,x"}, "givens"),
+        ({"givens": "4,x"}, "^givens='x' is not valid: a valid integer$"),
         ({"step": "1"}, "did you mean steps"),
-        ({"suite": ""}, "suite"),
-        ({"form": "verse"}, "form"),
-        ({"replicas": 0}, "replicas"),
+        ({"suite": ""}, "^suite=.* is not valid: List should have at least 1 item"),
+        ({"form": "verse"}, "^form='verse' is not valid: 'native' or 'few-shot'$"),
+        ({"replicas": 0}, "^replicas=0 is not valid: greater than or equal to 1$"),
     ],
 )
 def test_what_cannot_work_is_refused_by_name(changed, message):
