@@ -55,12 +55,7 @@ def custom_suite(
     spec = _spec(data, task, prompt_column, mask_token, max_new_tokens)
     table, digest = _read(data)
     columns = input_columns(spec, table.schema)
-    for name in ("steps", "seed"):
-        if name in columns.parameters:
-            raise Refused(
-                f"{data}: column {name!r} would be ignored, as --{name} says it of every row: "
-                "rename or drop the column"
-            )
+    _refuse_ignored(data, columns)
     for name in (reference_column, bucket_column):
         if name is not None and name not in table.schema.names:
             raise Refused(f"{data} has no column {name!r}; it has {', '.join(table.schema.names)}")
@@ -114,6 +109,16 @@ def load_scorer(name: str) -> Scorer:
         raise Refused(f"--scorer {name}: {module_name} has no function {function_name}")
     scorer: Scorer = function
     return scorer
+
+
+def _refuse_ignored(data: str, columns: ColumnMap) -> None:
+    """Columns that `run` reads and an evaluation does not."""
+    for name in ("steps", "seed"):
+        if name in columns.parameters:
+            raise Refused(
+                f"{data}: column {name!r} would be ignored, as --{name} says it of every row: "
+                "rename or drop the column"
+            )
 
 
 def _module_sha256(scorer: str) -> str | None:
