@@ -1,8 +1,9 @@
 """The card of a small checkpoint: its evaluations, card.json and docs/model-card.md.
 
-Runs `python -m jobs evaluate` as a user does, on 1,000 held-out questions a point, into --out
-(a second call goes on where the first ended), then writes what results.json says: the points
-into the checkpoint's card.json, the tables and plots into docs.
+Runs `python -m jobs evaluate` as a user does, on -n questions a point, into --out (a second call
+goes on where the first ended), then writes what results.json says: the points into the
+checkpoint's card.json; of the embedded checkpoint, or with --page, tables and plots into docs.
+Questions are held out, but for Sudoku with 0 givens, where there is one question.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.hardware import describe
 from dream.model.loader import resolve, weights_sha256
+from jobs.evaluate.results import COSTS
 
 EVALUATIONS = {
     "sudoku": "--suite sudoku4 --givens 4,8 --steps 1,2,4,8,16"
@@ -26,9 +28,15 @@ EVALUATIONS = {
     "countdown": "--suite countdown3-mini --steps 1,2,4,8,full"
     " --order confidence,random,left_to_right",
     "infill": "--suite infill-eq,infill-text,lists --steps 1,2,4,full --order confidence,random",
+    "one-by-one": "--suite countdown3-mini,infill-eq,infill-text --threshold 1"
+    " --order confidence,random,left_to_right",
 }
-"""Arguments of each evaluation. The empty grid is one problem, so its tokens are drawn."""
+"""Arguments of each evaluation. The empty grid is one problem, so its tokens are drawn.
 
+Threshold 1 fills one mask a pass, where Dream's timetable fills the last two at once.
+"""
+
+ENDS = ("wilson_low", "wilson_high")
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "model-card.md"
 FIGURES = ROOT / "docs" / "figures"
@@ -38,11 +46,7 @@ START, END = "<!-- measured -->", "<!-- end of measured -->"
 
 def main() -> None:
     """Evaluate, then write the card and the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="embedded")
-    parser.add_argument("-n", type=int, default=1000)
-    parser.add_argument("--out", type=Path, default=Path("out/card"))
-    args = parser.parse_args()
+    args = parse()
     points: list[dict[str, object]] = []
     for name, words in EVALUATIONS.items():
         folder = args.out / name
@@ -50,10 +54,24 @@ def main() -> None:
         subprocess.run([*command, "-n", str(args.n), "--out", str(folder)], check=True)
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         points += points_of(results)
-        _copy_plots(folder / "plots", name)
     _write_card(resolve(args.model), points, f"--model {args.model} -n {args.n}")
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(with_tables(page, points), encoding="utf-8")
+    if args.page:
+        for name in EVALUATIONS:
+            _copy_plots(args.out / name / "plots", name)
+        page = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(with_tables(page, points), encoding="utf-8")
+
+
+def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments; without --page only the embedded checkpoint has its page written."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("-n", type=int, default=1000)
+    parser.add_argument("--out", type=Path, default=Path("out/card"))
+    parser.add_argument("--page", action="store_true", help="write docs/model-card.md from it")
+    args = parser.parse_args(words)
+    args.page = args.page or args.model == "embedded"
+    return args
 
 
 def points_of(results: Mapping[str, Mapping]) -> list[dict[str, object]]:
@@ -67,18 +85,18 @@ def points_of(results: Mapping[str, Mapping]) -> list[dict[str, object]]:
             "order": sampling["order"],
             "alg": sampling["alg"],
             "temperature": sampling["temperature"],
+            "threshold": sampling["threshold"],
             "steps": sampling["steps"],
         }
-        cost = {key: round(scores[key], 2) for key in ("forward_passes", "token_forwards")}
-        buckets = scores["buckets"] if config["task"].startswith("sudoku") else {}
         whole = {"n": scores["sample_len"], "acc": scores["acc,none"]}
-        whole |= {end: scores[f"acc_{end}"] for end in ("wilson_low", "wilson_high")}
-        for bucket, share in (buckets or {"all": whole}).items():
+        whole |= {end: scores[f"acc_{end}"] for end in ENDS} | {key: scores[key] for key in COSTS}
+        is_split = config["task"].startswith("sudoku")
+        for bucket, share in (scores["buckets"] if is_split else {"all": whole}).items():
             points.append(
                 common
                 | {"bucket": bucket, "n": share["n"], "acc": round(share["acc"], 4)}
-                | {end: round(share[end], 4) for end in ("wilson_low", "wilson_high")}
-                | ({} if buckets and len(buckets) > 1 else cost)
+                | {end: round(share[end], 4) for end in ENDS}
+                | {key: round(share[key], 2) for key in COSTS}
             )
     return points
 
@@ -87,7 +105,9 @@ def with_tables(page: str, points: Sequence[Mapping[str, object]]) -> str:
     """The page with its measured part replaced by tables of these points."""
     before, rest = page.split(START)
     after = rest.split(END)[1]
-    tables: list[str] = []
+    sizes = sorted({int(str(point["n"])) for point in points})
+    asked = " to ".join(f"{size:,}" for size in dict.fromkeys((sizes[0], sizes[-1])))
+    tables = [f"{asked} questions a point, share right with its Wilson 95 % interval."]
     for suite in dict.fromkeys(str(point["suite"]) for point in points):
         tables.append(_table(suite, [point for point in points if point["suite"] == suite]))
     return before + START + "\n\n" + "\n\n".join(tables) + "\n\n" + END + after
@@ -95,16 +115,16 @@ def with_tables(page: str, points: Sequence[Mapping[str, object]]) -> str:
 
 def _table(suite: str, points: Sequence[Mapping[str, object]]) -> str:
     steps = list(dict.fromkeys(str(point["steps"]) for point in points))
-    rows: dict[tuple[str, str, float], dict[str, str]] = {}
+    rows: dict[tuple[str, str], dict[str, str]] = {}
     for point in points:
-        key = (str(point["bucket"]), str(point["order"]), float(str(point["temperature"])))
+        notes = [f"{name} {point[name]:g}" for name in ("temperature", "threshold") if point[name]]
+        key = (str(point["bucket"]), ", ".join([str(point["order"]), *notes]))
         interval = f"{point['wilson_low']:.3f} to {point['wilson_high']:.3f}"
         rows.setdefault(key, {})[str(point["steps"])] = f"{point['acc']:.3f} ({interval})"
     head = ["group", "order", *(f"{step} step" + "s" * (step != "1") for step in steps)]
     lines = [f"**{suite}**", "", _line(head), _line(["---", "---", *["--:"] * len(steps)])]
-    for (bucket, order, temperature), cells in rows.items():
-        drawn = f", temperature {temperature:g}" if temperature else ""
-        lines.append(_line([bucket, order + drawn, *(cells.get(step, "") for step in steps)]))
+    for labels, cells in rows.items():
+        lines.append(_line([*labels, *(cells.get(step, "") for step in steps)]))
     return "\n".join(lines)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from dream.params import Alg, Order, SamplingParams
 from jobs.errors import Refused
+from jobs.wrong import explained
 
 __all__ = ["SCHEMA_VERSION", "CommitSettings", "JobRecord", "JobSpec", "Json", "ModelSettings"]
 __all__ += ["checked", "differences", "digest", "given_values", "load_spec", "odd_letters"]
@@ -189,12 +189,8 @@ def checked(kind: type[Settings], values: Mapping[str, object]) -> Settings:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise Refused(
-            "; ".join(
-                _explain(kind, problem["loc"], problem["msg"], problem["type"])
-                for problem in error.errors()
-            )
-        ) from error
+        as_flags = issubclass(kind, ModelSettings)
+        raise Refused(explained(error, kind, as_flags=as_flags)) from error
 
 
 def odd_letters(path: str) -> str:
@@ -210,19 +206,6 @@ def _read_yaml(path: Path) -> dict[str, object]:
     if not isinstance(values, dict):
         raise Refused(f"{path}: a mapping of flag names to values is expected")
     return {str(key): value for key, value in values.items()}
-
-
-def _explain(
-    kind: type[BaseModel], location: tuple[int | str, ...], message: str, problem: str
-) -> str:
-    name = ".".join(str(part) for part in location)
-    message = message.removeprefix("Value error, ")
-    if problem == "extra_forbidden":
-        close = difflib.get_close_matches(name, kind.model_fields, n=1)
-        return f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else "")
-    if problem == "missing":
-        return f"--{name.replace('_', '-')} is required"
-    return f"{name}: {message}" if name else message
 
 
 def _absolute(path: str) -> str:

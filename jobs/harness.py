@@ -160,8 +160,11 @@ class DreamLM(LM):
 
     def _generation(self, kwargs: Mapping[str, object]) -> GenerationArgs:
         given = dict(kwargs)
-        if "max_new_tokens" in given and "max_gen_toks" not in given:
-            given["max_gen_toks"] = given.pop("max_new_tokens")
+        if "max_new_tokens" in given:
+            size = given.pop("max_new_tokens")
+            if given.setdefault("max_gen_toks", size) != size:
+                allowed = f"the same as max_gen_toks={given['max_gen_toks']!r}: give one of them"
+                raise InvalidRequest("max_new_tokens", size, allowed)
         defaults = self._args.model_dump(include=set(Denoising.model_fields))
         return checked(GenerationArgs, {**defaults, **given})
 

@@ -14,6 +14,7 @@ from dream.errors import InvalidRequest
 from dream.likelihood import LikelihoodParams
 from dream.params import Alg, Order
 from jobs.config import CommitSettings
+from jobs.wrong import wrongs
 
 __all__ = ["Denoising", "GenerationArgs", "ModelArgs", "checked"]
 
@@ -115,9 +116,9 @@ def checked(options: type[Options], values: Mapping[str, object]) -> Options:
     try:
         return options.model_validate(dict(values))
     except ValidationError as error:
-        problem = error.errors()[0]
-        name = ".".join(str(part) for part in problem["loc"])
-        allowed = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
+        wrong = wrongs(error)[0]
+        allowed = wrong.allowed
+        if wrong.kind == "extra_forbidden":
             allowed = "no such option; there are " + ", ".join(sorted(options.model_fields))
-        raise InvalidRequest(name, values.get(name), allowed) from error
+        value = None if wrong.kind == "missing" else wrong.value
+        raise InvalidRequest(wrong.field, value, allowed) from error

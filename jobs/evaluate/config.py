@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -18,6 +18,7 @@ from jobs.evaluate.suites import SUITES
 
 __all__ = ["KEPT", "EvalFolder", "EvalRecord", "EvalSpec", "Run", "Steps", "load_eval_spec"]
 
+Value = TypeVar("Value")
 Steps = int | Literal["full"]
 """Denoising steps; `full` is one for each masked token of a row."""
 
@@ -72,10 +73,14 @@ class EvalSpec(ModelSettings):
     @field_validator("suite", "steps", "alg", "order", "givens", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
-        """Every value of `a,b|c`, of a list of such, or of a single number, each once."""
+        """Every value of `a,b|c`, of a list of such, or of a single number."""
         values = value if isinstance(value, list | tuple) else [value]
-        parts = [part for one in values for part in _parts(one)]
-        return None if value is None else list(dict.fromkeys(parts))
+        return None if value is None else [part for one in values for part in _parts(one)]
+
+    @field_validator("suite", "steps", "alg", "order", "givens")
+    @classmethod
+    def _each_once(cls, value: list[Value] | None) -> list[Value] | None:
+        return None if value is None else list(dict.fromkeys(value))
 
     @field_validator("steps")
     @classmethod
@@ -84,6 +89,16 @@ class EvalSpec(ModelSettings):
             if steps != "full" and not 1 <= steps <= MAX_STEPS:
                 raise ValueError(f"{steps} is not valid: full, or integers 1..{MAX_STEPS}")
         return value
+
+    @model_validator(mode="after")
+    def _preset_is_for_the_suites(self) -> EvalSpec:
+        known = () if self.preset is None else find_preset(self.preset).suites
+        for name in self.suite if known else ():
+            if name not in known:
+                raise ValueError(
+                    f"preset={self.preset!r} is not valid: it is for {', '.join(known)}, not {name}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _sampling_is_valid(self) -> EvalSpec:
@@ -103,6 +118,12 @@ class EvalSpec(ModelSettings):
             for alg, order in pairs
             if alg != "origin" or order == "confidence"
         ]
+
+    def is_drawn(self, run: Run) -> bool:
+        """Whether answers of this run depend on the seed of the row: its tokens or its order do."""
+        is_order_drawn = run.order == "confidence" and bool(self.alg_temp)
+        has_own_draws = run.alg == "origin" or run.order == "random"
+        return self.temperature > 0 or has_own_draws or is_order_drawn
 
     def options(self) -> SuiteOptions:
         """How the suites are made; a file's rows have no seed, but their noise has."""
@@ -152,8 +173,8 @@ def load_eval_spec(flags: Mapping[str, object], config: Path | None = None) -> E
     """The evaluation of a preset, a YAML file and flags; the later of them beats the earlier."""
     given = given_values(flags, config)
     named = given.get("preset")
-    sampling = _preset_values(named) if isinstance(named, str) else {}
-    return checked(EvalSpec, sampling | given)
+    settings = find_preset(named).settings() if isinstance(named, str) else {}
+    return checked(EvalSpec, settings | given)
 
 
 class EvalRecord(BaseModel):
@@ -216,12 +237,6 @@ class EvalFolder:
             return EvalRecord.model_validate_json(self.record.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, ValidationError) as error:
             raise Refused(f"{self.record} is not readable: {error}") from error
-
-
-def _preset_values(name: str) -> dict[str, object]:
-    preset = find_preset(name)
-    wanted = ("steps", "alg", "alg_temp", "eps", "temperature", "top_p", "top_k", "shots")
-    return {field: getattr(preset, field) for field in wanted} | {"form": "few-shot"}
 
 
 def _parts(value: object) -> list[object]:

@@ -55,9 +55,11 @@ def custom_suite(
     spec = _spec(data, task, prompt_column, mask_token, max_new_tokens)
     table, digest = _read(data)
     columns = input_columns(spec, table.schema)
+    _refuse_ignored(data, columns)
     for name in (reference_column, bucket_column):
         if name is not None and name not in table.schema.names:
             raise Refused(f"{data} has no column {name!r}; it has {', '.join(table.schema.names)}")
+    is_length_read = columns.form == "prompt" and "max_new_tokens" not in columns.parameters
     metric = _scored_by(scorer) if scorer else _equals(reference_column or "")
     questions = [
         _question(f"{data} row {index}", row, spec, columns, reference_column, bucket_column)
@@ -80,7 +82,7 @@ def custom_suite(
             "data_sha256": digest,
             "prompt_column": prompt_column,
             "mask_token": mask_token,
-            "max_new_tokens": max_new_tokens,
+            "max_new_tokens": max_new_tokens if is_length_read else None,
             "reference_column": reference_column,
             "bucket_column": bucket_column,
             "scorer": scorer,
@@ -107,6 +109,16 @@ def load_scorer(name: str) -> Scorer:
         raise Refused(f"--scorer {name}: {module_name} has no function {function_name}")
     scorer: Scorer = function
     return scorer
+
+
+def _refuse_ignored(data: str, columns: ColumnMap) -> None:
+    """Columns that `run` reads and an evaluation does not."""
+    for name in ("steps", "seed"):
+        if name in columns.parameters:
+            raise Refused(
+                f"{data}: column {name!r} would be ignored, as --{name} says it of every row: "
+                "rename or drop the column"
+            )
 
 
 def _module_sha256(scorer: str) -> str | None:

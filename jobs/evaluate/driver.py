@@ -42,7 +42,7 @@ def evaluate(spec: EvalSpec, *, overwrite: bool = False, break_lock: bool = Fals
     folder = EvalFolder(Path(spec.output))
     suites = build_suites(spec.suite, spec.options())
     for suite in suites:
-        refuse_trivial(suite, spec.temperature)
+        refuse_trivial(suite, spec)
     model_folder(spec)
     if overwrite:
         _move_away(folder)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import asdict, dataclass
 
-from dream.params import Alg, SamplingParams
+from dream.params import Alg
 from jobs.errors import Refused
 from jobs.evaluate.suite_options import Form
 
@@ -15,13 +13,10 @@ __all__ = ["PRESETS", "Preset", "find_preset"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """What an evaluation sampled with, and how it asked.
-
-    `max_new_tokens` maps the suites it is for to the length of their hole. Nothing is put before
-    the prompt where `add_bos` is false.
-    """
+    """What an evaluation sampled with, and how it asked; `suites` are those it is for."""
 
     about: str
+    suites: tuple[str, ...]
     steps: int
     alg: Alg
     alg_temp: float | None
@@ -29,26 +24,18 @@ class Preset:
     temperature: float
     top_p: float | None
     top_k: int | None
-    add_bos: bool
     form: Form
     shots: int
-    max_new_tokens: Mapping[str, int]
 
-    def sampling(self, *, steps: int | None = None) -> SamplingParams:
-        """The parameters, at another number of steps if one is given."""
-        return SamplingParams(
-            steps=self.steps if steps is None else steps,
-            alg=self.alg,
-            alg_temp=self.alg_temp,
-            eps=self.eps,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-        )
+    def settings(self) -> dict[str, object]:
+        """The settings of `evaluate` that it stands for."""
+        values = asdict(self)
+        return {name: value for name, value in values.items() if name not in ("about", "suites")}
 
 
 OFFICIAL_PLANNING = Preset(
     about="DreamLM/Dream, eval_dream_gen_planning.sh: Dream 7B Base on Countdown and 4x4 Sudoku",
+    suites=("countdown3", "countdown4", "countdown5", "sudoku4"),
     steps=512,
     alg="entropy",
     alg_temp=None,
@@ -56,12 +43,8 @@ OFFICIAL_PLANNING = Preset(
     temperature=0.0,
     top_p=None,
     top_k=50,
-    add_bos=False,
     form="few-shot",
     shots=8,
-    max_new_tokens=MappingProxyType(
-        {"countdown3": 32, "countdown4": 32, "countdown5": 32, "sudoku4": 24}
-    ),
 )
 """The planning runs of the Dream authors.
 

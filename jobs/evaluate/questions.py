@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from dream.errors import InvalidRequest
 from jobs.errors import Refused
-from jobs.evaluate.config import Steps
+from jobs.evaluate.config import EvalSpec, Steps
 from jobs.evaluate.suite import Question, Suite
 
 __all__ = ["InputFile", "input_files", "question_seed", "refuse_trivial", "suite_hash"]
@@ -73,17 +73,21 @@ def suite_hash(suite: Suite) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def refuse_trivial(suite: Suite, temperature: float) -> None:
-    """Refuse a bucket whose questions are all one question that gets one answer."""
+def refuse_trivial(suite: Suite, spec: EvalSpec) -> None:
+    """Refuse a bucket whose questions are all one question that some run gives one answer."""
+    fixed = [run.title for run in spec.runs if not spec.is_drawn(run)]
+    if not fixed:
+        return
     asked: dict[str, list[tuple[str | int, ...]]] = {}
     for question in suite.questions:
         asked.setdefault(question.problem.bucket, []).append(question.pieces)
     for bucket, pieces in asked.items():
-        if temperature == 0 and len(pieces) > 1 and len(set(pieces)) == 1:
+        if len(pieces) > 1 and len(set(pieces)) == 1:
             raise Refused(
                 f"suite {suite.name}, bucket {bucket}: its {len(pieces):,} questions are all the "
-                "same, and at temperature 0 so are the answers: give --temperature 1, or other "
-                "questions"
+                f"same, and so are the answers of {' and '.join(fixed)} at temperature 0: give "
+                "--temperature 1, --alg-temp 1 (order confidence), only --order random, only "
+                "--alg origin, or other questions"
             )
 
 

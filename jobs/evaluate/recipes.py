@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +16,10 @@ from jobs.evaluate.prompts import COUNTDOWN, SUDOKU, Layout, few_shot_prompt, re
 from jobs.evaluate.suite import Metric, Question, Suite, filled
 from jobs.evaluate.suite_options import Form, SuiteOptions
 from jobs.rows import split_masks
-from jobs.tasks import base, countdown, equations, lists, prose, sudoku, sudoku_grids
+from jobs.tasks import countdown, equations, lists, prose, sudoku, sudoku_grids
 from jobs.tasks.base import MASK, Problem
 from jobs.tasks.official import Format, countdown_format, read_official, sudoku_format
+from jobs.tasks.sources import source_sha256, task_modules
 
 __all__ = ["DEFAULT_GIVENS", "DEFAULT_NUM", "DEFAULT_SHOTS", "countdown_mini", "countdown_of"]
 __all__ += ["custom", "equation_infill", "list_work", "sudoku_of", "text_infill"]
@@ -61,7 +61,7 @@ def sudoku_of(side: int) -> Callable[[str, SuiteOptions], Suite]:
 
 
 def _draw_sudoku(side: int, form: Form, options: SuiteOptions) -> Drawn:
-    config = _about(form, options, sudoku, sudoku_grids)
+    config = _about(form, options, sudoku)
     if options.data is not None:
         if options.givens is not None:
             raise Refused(f"givens: {options.data} says which puzzles there are; leave it out")
@@ -228,18 +228,16 @@ def _suite(
     )
 
 
-def _about(form: Form, options: SuiteOptions, *generators: ModuleType) -> Config:
+def _about(form: Form, options: SuiteOptions, task: ModuleType) -> Config:
     """What suites of generated problems record, down to the code that makes and scores them."""
-    sources = [Path(str(module.__file__)).read_bytes() for module in (base, *generators)]
     shots = _num_shots(form, options)
-    digest = hashlib.sha256(b"".join(sources)).hexdigest()
     return {
         "form": form,
         "num": options.num or DEFAULT_NUM,
         "seed": options.seed,
         "split": "test",
         "shots": shots,
-        "generator_sha256": digest,
+        "generator_sha256": source_sha256(task_modules(task.__name__)),
     }
 
 

@@ -13,10 +13,13 @@ from jobs.evaluate.scoring import Row, Sample
 from jobs.evaluate.stats import busy_seconds, paired_difference, stderr, wilson
 from jobs.evaluate.suite import Suite
 
-__all__ = ["Entry", "RunFacts", "Value", "as_results", "group", "tokens_per_second"]
+__all__ = ["COSTS", "Entry", "RunFacts", "Value", "as_results", "group", "tokens_per_second"]
 
 Value = str | int | float | bool | None | list["Value"] | dict[str, "Value"]
 """What JSON holds."""
+
+COSTS = ("forward_passes", "token_forwards")
+"""Means that each bucket has beside its score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,17 +146,20 @@ def _scores(entry: Entry) -> dict[str, Value]:
     values |= {name: entry.mean(read) for name, read in _MEANS.items()}
     values |= {"tokens_per_second": tokens_per_second(entry)}
     values |= {name: entry.order_mean(name) for name in entry.samples[0].order_metrics}
-    values["buckets"] = {bucket: _bucket(entry.solved(bucket)) for bucket in entry.buckets}
+    values["buckets"] = {bucket: _bucket(entry, bucket) for bucket in entry.buckets}
     return values
 
 
-def _bucket(solved: Sequence[bool]) -> dict[str, Value]:
+def _bucket(entry: Entry, bucket: str) -> dict[str, Value]:
+    solved = entry.solved(bucket)
     interval = wilson(sum(solved), len(solved))
+    cost = {name: entry.mean(_MEANS[name], bucket) for name in COSTS}
     return {
         "n": len(solved),
         "acc": sum(solved) / len(solved),
         "wilson_low": interval.low,
         "wilson_high": interval.high,
+        **cost,
     }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.errors import Refused
-from jobs.tasks.base import EOS, MASK, Keyed, Problem, Sample, draw_distinct
+from jobs.tasks.base import EOS, HELD_OUT_SHARE, MASK, Keyed, Problem, Sample, draw_distinct
 from jobs.tasks.sudoku_grids import BOARDS, board_of, completions, is_complete
 
 __all__ = [
@@ -39,9 +39,6 @@ Digits = NDArray[np.int64]
 SIDE = 4
 CELLS = SIDE * SIDE
 FNV_PRIME = 0x100000001B3
-HELD_OUT_SHARE = 8
-"""One puzzle of this many is never trained on."""
-
 PATTERNS = 32
 """Clue patterns drawn for a grid, of which the first of the wanted split is taken."""
 

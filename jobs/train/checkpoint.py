@@ -65,13 +65,16 @@ def save(state: TrainState, folder: Path, rank: int, num_shards: int) -> None:
 
 
 def restore(state: TrainState, folder: Path, rank: int, num_shards: int) -> None:
-    """Put the run where `save` left it; a run over other shards is refused."""
+    """Put the run where `save` left it; a run over other shards is refused.
+
+    Where nothing is sharded all workers read the one file.
+    """
     about = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     if about["num_shards"] != num_shards:
         raise JobError(
             f"{folder}: saved by num_workers={about['num_shards']} under fsdp; go on with as many"
         )
-    tensors = load_file(_file(folder, rank))
+    tensors = load_file(_file(folder, rank if num_shards > 1 else 0))
     with torch.no_grad():
         for name, parameter in state.parameters.items():
             local_of(parameter).copy_(tensors[f"weight.{name}"])

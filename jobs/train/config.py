@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
-from jobs.config import given_values, odd_letters
+from jobs.config import checked, given_values, odd_letters
 from jobs.errors import Refused
-from jobs.train.corpus import FORMS, TAIL_WEIGHT, shares
+from jobs.train.corpus import FORMS, TAIL_WEIGHT, first_size, shares
 from jobs.train.objective import TimeWeight
 
 __all__ = ["QWEN2", "RECIPES", "Plain", "TrainSpec", "load_train_spec"]
@@ -32,6 +30,7 @@ QWEN2 = "qwen2 "
 
 SHAPE = ("hidden_size", "num_attention_heads", "num_key_value_heads")
 SIZES = (*SHAPE, "num_hidden_layers", "intermediate_size")
+ONLY_FRESH = (*SIZES, "vocab_size", "max_position_embeddings")
 ONLY_PARQUET = ("epochs", "rows", "max_length", "on_long", "group_batches", "eos_slack")
 
 NEUTRAL = frozenset({"output", "cpus_per_worker", "threads", "checkpoint_every", "log_every"})
@@ -125,7 +124,7 @@ class TrainSpec(BaseModel):
         if value is None:
             return None
         kind = QWEN2 if value.startswith(QWEN2) else ""
-        place = value[len(kind) :].strip()
+        place = os.path.expanduser(value[len(kind) :].strip())
         if not place or value == QWEN2.strip():
             raise ValueError(f"{value!r} is not valid: PATH of a Dream checkpoint, or qwen2 PATH")
         return kind + (os.path.abspath(place) if Path(place).is_dir() else place)
@@ -142,8 +141,9 @@ class TrainSpec(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainSpec:
-        for problem in (self._data_problem(), self._model_problem(), self._rows_problem()):
-            if problem:
+        problems = (self._data_problem, self._unused_problem, self._model_problem)
+        for find in (*problems, self._rows_problem):
+            if problem := find():
                 raise ValueError(problem)
         if self.optimizer == "muon" and self.parallel == "fsdp":
             raise ValueError("optimizer='muon' is not valid: it needs whole matrices, so ddp")
@@ -154,36 +154,55 @@ class TrainSpec(BaseModel):
             return "mix and parquet: exactly one of them says what is trained on"
         if (self.updates is None) == (self.epochs is None):
             return "updates and epochs: exactly one of them says for how long"
-        fields = type(self).model_fields
-        given = [name for name in ONLY_PARQUET if getattr(self, name) != fields[name].default]
-        if self.mix is not None and given:
-            return f"{given[0]}={getattr(self, given[0])!r} is not valid: it needs parquet, not mix"
+        if self.parquet is not None and self.eos_slack >= self.max_length - 1:
+            return (
+                f"eos_slack={self.eos_slack} is not valid: below {self.max_length - 1}, as of "
+                f"max_length={self.max_length} a token and its EOS need two"
+            )
+        return None
+
+    def _unused_problem(self) -> str | None:
+        """A setting that nothing would read."""
+        for need in NEEDS:
+            for name in need.options:
+                value = getattr(self, name)
+                if value != type(self).model_fields[name].default and not need.is_met(self):
+                    return f"{name}={value!r} is not valid: it needs {need.what}"
         return None
 
     def _model_problem(self) -> str | None:
-        given = [name for name in SIZES if getattr(self, name) is not None]
-        if self.from_ is not None and given:
-            value = getattr(self, given[0])
-            return f"{given[0]}={value} is not valid: a model that is continued has its sizes"
-        if self.from_ is None and len(given) < len(SIZES):
-            missing = ", ".join(name for name in SIZES if name not in given)
-            return f"{missing}: required for a fresh model; --from PATH continues another"
-        if self.mask_token_id is not None and not self.is_qwen2:
-            return f"mask_token_id={self.mask_token_id} is not valid: only with from: qwen2 PATH"
-        if self.from_ is None:
-            return _shape_problem(*(getattr(self, name) for name in SHAPE))
-        return None
+        if self.from_ is not None:
+            return None
+        if missing := [name for name in SIZES if getattr(self, name) is None]:
+            return (
+                f"{', '.join(missing)}: required for a fresh model; --from PATH continues another"
+            )
+        return _shape_problem(*(getattr(self, name) for name in SHAPE))
 
     def _rows_problem(self) -> str | None:
         """Every worker needs a row in every micro-batch, or the sums wait for one another."""
-        counts = shares(self.mix, self.batch_size).values() if self.mix else [self.batch_size]
-        fewest = sum(count // self.num_workers for count in counts)
+        counts = shares(self.mix, self.batch_size) if self.mix else {"parquet": self.batch_size}
+        for name, count in counts.items():
+            if self.mix and not count:
+                size = first_size(self.mix, name, self.batch_size)
+                return (
+                    f"batch_size={self.batch_size} is not valid: {name} of mix gets no row of it; "
+                    f"batch_size={size} gives it one"
+                )
+        fewest = sum(count // self.num_workers for count in counts.values())
         if fewest < self.accumulate:
             return (
                 f"batch_size={self.batch_size} is not valid: at least a row for each of "
                 f"num_workers={self.num_workers} x accumulate={self.accumulate}"
             )
         return None
+
+    @property
+    def time_weights(self) -> set[TimeWeight]:
+        """The weights of masked tokens that its rows have."""
+        if self.time_weight is not None:
+            return {self.time_weight}
+        return {FORMS[name].time_weight for name in self.mix} if self.mix else {"original"}
 
     @property
     def is_qwen2(self) -> bool:
@@ -207,18 +226,28 @@ class TrainSpec(BaseModel):
         return own | ({"num_workers": self.num_workers} if self.parallel == "fsdp" else {})
 
 
+class Need(NamedTuple):
+    """Options that would be ignored, and where they are not."""
+
+    options: tuple[str, ...]
+    what: str
+    is_met: Callable[[TrainSpec], bool]
+
+
+NEEDS = (
+    Need(ONLY_PARQUET, "parquet, not mix", lambda spec: spec.parquet is not None),
+    Need(("tail_weight",), "eos_slack above 0", lambda spec: bool(spec.mix or spec.eos_slack)),
+    Need(ONLY_FRESH, "a fresh model, without from", lambda spec: spec.from_ is None),
+    Need(("mask_token_id",), "from: qwen2 PATH", lambda spec: spec.is_qwen2),
+    Need(("cart_p",), "time_weight: cart", lambda spec: "cart" in spec.time_weights),
+    Need(("focal_alpha",), "focal_gamma", lambda spec: spec.focal_gamma is not None),
+    Need(("momentum",), "optimizer: muon", lambda spec: spec.optimizer == "muon"),
+)
+
+
 def load_train_spec(flags: Mapping[str, object], config: str | None = None) -> TrainSpec:
     """The run of a YAML file or recipe name and the flags given beside it; a flag beats it."""
-    values = given_values(flags, _find(config) if config else None)
-    try:
-        return TrainSpec.model_validate(values)
-    except ValidationError as error:
-        raise Refused(
-            "; ".join(
-                _explain(problem["loc"], problem["msg"], problem["type"], problem["input"])
-                for problem in error.errors()
-            )
-        ) from error
+    return checked(TrainSpec, given_values(flags, _find(config) if config else None))
 
 
 def _find(config: str) -> Path:
@@ -228,20 +257,6 @@ def _find(config: str) -> Path:
     if config not in recipes:
         raise Refused(f"--config {config!r} is not valid: a YAML file, or {' or '.join(recipes)}")
     return recipes[config]
-
-
-def _explain(location: tuple[int | str, ...], message: str, kind: str, value: object) -> str:
-    name = ".".join(str(part) for part in location)
-    if kind == "extra_forbidden":
-        known = [field.alias or name for name, field in TrainSpec.model_fields.items()]
-        close = difflib.get_close_matches(name, known, n=1)
-        return f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else "")
-    if kind == "missing":
-        return f"{name} is required"
-    if kind == "value_error":
-        said = message.removeprefix("Value error, ")
-        return f"{name}: {said}" if name else said
-    return f"{name}={value!r} is not valid: {message}"
 
 
 def _shape_problem(width: int, heads: int, kv_heads: int) -> str | None:

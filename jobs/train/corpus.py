@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from jobs.tasks import countdown, equations, lists, prose, sudoku
 from jobs.tasks.base import EOS, MASK, Sample
 from jobs.train.objective import TimeWeight, draw_mask, token_weights
 
-__all__ = ["FORMS", "TAIL_WEIGHT", "Form", "NoisyRow", "noisy_rows", "shares"]
+__all__ = ["FORMS", "TAIL_WEIGHT", "Form", "NoisyRow", "first_size", "noisy_rows", "shares"]
 
 TAIL_WEIGHT = 0.1
 """Weight of the end-of-text tokens after the first of a run: enough that long holes still end."""
@@ -102,3 +103,9 @@ def shares(mix: Mapping[str, float], rows: int) -> dict[str, int]:
         if sum(counts.values()) < rows:
             counts[name] += 1
     return counts
+
+
+def first_size(mix: Mapping[str, float], form: str, above: int) -> int:
+    """The smallest number of rows above `above` of which the form gets one."""
+    enough = math.ceil(sum(mix.values()) / mix[form]) + 1
+    return next(rows for rows in range(above + 1, above + enough + 1) if shares(mix, rows)[form])

@@ -73,7 +73,8 @@ def _data(record: TrainRecord) -> dict[str, Plain]:
         return about | {
             "generator": "jobs/train/corpus.py",
             "forms": record.spec["mix"],
-            "seen": "problems of the held-out split were never shown; the tasks say what that is",
+            "seen": "no problem of the held-out split was a prompt, nor what is visible of a form "
+            "filled in place; what is visible of a form's answer is not checked",
         }
     return about | {
         "files": record.spec["parquet"],

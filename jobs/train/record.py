@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import json
 import os
 from pathlib import Path
@@ -13,10 +11,14 @@ from pydantic import BaseModel, ConfigDict
 from dream.model.loader import resolve, weights_sha256
 from jobs.errors import Refused
 from jobs.inputs import scan
+from jobs.tasks.sources import source_sha256, task_modules
 from jobs.train.config import Plain, TrainSpec
 from jobs.train.corpus import FORMS
 
-__all__ = ["TrainRecord", "generator_sha256", "identity_of"]
+__all__ = ["TrainRecord", "identity_of", "row_modules"]
+
+ROW_MAKERS = ("corpus", "data", "objective", "order", "sft", "store")
+"""Modules of this package that rows and batches are made by, of a mix or of Parquet."""
 
 
 class TrainRecord(BaseModel):
@@ -61,10 +63,9 @@ class TrainRecord(BaseModel):
 
 
 def identity_of(spec: TrainSpec) -> dict[str, Plain]:
-    """Settings, data and first weights: everything that decides what the weights become."""
+    """Settings, data, its code and first weights: everything that decides what comes out."""
     identity = spec.identity()
-    if spec.mix is not None:
-        identity["generator_sha256"] = generator_sha256(tuple(spec.mix))
+    identity["generator_sha256"] = source_sha256(row_modules(tuple(spec.mix or ())))
     if spec.parquet is not None:
         identity["data_sha256"] = scan(spec.parquet).sha256
     if spec.from_place is not None:
@@ -72,13 +73,7 @@ def identity_of(spec: TrainSpec) -> dict[str, Plain]:
     return identity
 
 
-def generator_sha256(forms: tuple[str, ...]) -> str:
-    """Digest of the code that draws these forms and their noise."""
-    names = {FORMS[form].sample.__module__ for form in forms}
-    names |= {"jobs.tasks.base", "jobs.train.corpus", "jobs.train.objective"}
-    digest = hashlib.sha256()
-    for name in sorted(names):
-        path = importlib.import_module(name).__file__
-        assert path is not None
-        digest.update(name.encode() + hashlib.sha256(Path(path).read_bytes()).digest())
-    return digest.hexdigest()
+def row_modules(forms: tuple[str, ...]) -> set[str]:
+    """The modules that draw these forms, their noise and the order of rows."""
+    tasks = {name for form in forms for name in task_modules(FORMS[form].sample.__module__)}
+    return tasks | {f"jobs.train.{name}" for name in ROW_MAKERS}

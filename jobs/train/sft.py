@@ -103,9 +103,10 @@ def _turns(messages: object) -> list[dict[str, str]]:
         raise InvalidRequest("messages", messages, "a list of {role, content}")
     turns: list[dict[str, str]] = []
     for turn in messages:
-        role, content = (turn or {}).get("role"), (turn or {}).get("content")
+        about = turn if isinstance(turn, Mapping) else {}
+        role, content = about.get("role"), about.get("content")
         if not isinstance(role, str) or not isinstance(content, str):
-            raise InvalidRequest("messages", turn, "a role and a content, both text")
+            raise InvalidRequest("messages", turn, "turns with a role and a content, both text")
         turns.append({"role": role, "content": content})
     return turns
 

@@ -83,6 +83,7 @@ def test_the_card_repeats_what_is_measured(engine, card, name):
 
     bucket = suite.questions[0].problem.bucket if name == "sudoku4" else "all"
     key = {"suite": name, "bucket": bucket, "order": "confidence", "steps": str(steps)}
+    key |= {"threshold": None}
     written = [p for p in card["measured"]["points"] if key.items() <= p.items()]
     low, high = wilson(round(found.right * 200), 200, confidence=0.9995)
     assert len(written) == 1

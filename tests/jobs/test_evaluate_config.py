@@ -43,6 +43,8 @@ def test_lists_are_read_with_commas_bars_or_as_yaml_has_them(tmp_path):
     assert spec.alg == ["entropy", "origin"]
     assert spec_of(steps="4,2|full", givens=None).steps == [4, 2, "full"]
     assert spec_of(suite="sudoku4", givens=8).givens == [8]
+    assert spec_of(steps="1,01,1", givens=[4, "4"]).steps == [1]
+    assert spec_of(suite="sudoku4", givens=[4, "4"]).givens == [4]
 
 
 def test_runs_are_every_algorithm_by_every_order_and_origin_once():
@@ -59,17 +61,21 @@ def test_runs_are_every_algorithm_by_every_order_and_origin_once():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"steps": "0"}, "steps"),
-        ({"steps": "all"}, "steps"),
-        ({"alg": "greedy"}, "alg"),
+        ({"steps": "0"}, "steps: 0 is not valid: full, or integers"),
+        ({"steps": "all"}, "^steps='all' is not valid: a valid integer or 'full'$"),
+        ({"alg": "entropy,greedy"}, "^alg='greedy' is not valid: 'origin', "),
         ({"alg": "origin", "order": "random"}, "has no order"),
-        ({"temperature": -1}, "temperature"),
+        ({"temperature": -1}, "temperature=-1.0 is not valid"),
         ({"preset": "no-such"}, "official-planning"),
-        ({"givens": "4,x"}, "givens"),
+        (
+            {"preset": "official-planning", "suite": "countdown4,lists"},
+            "^preset='official-planning' is not valid: it is for countdown3, .*, not lists$",
+        ),
+        ({"givens": "4,x"}, "^givens='x' is not valid: a valid integer$"),
         ({"step": "1"}, "did you mean steps"),
-        ({"suite": ""}, "suite"),
-        ({"form": "verse"}, "form"),
-        ({"replicas": 0}, "replicas"),
+        ({"suite": ""}, "^suite=.* is not valid: List should have at least 1 item"),
+        ({"form": "verse"}, "^form='verse' is not valid: 'native' or 'few-shot'$"),
+        ({"replicas": 0}, "^replicas=0 is not valid: greater than or equal to 1$"),
     ],
 )
 def test_what_cannot_work_is_refused_by_name(changed, message):
@@ -148,14 +154,41 @@ def test_rows_of_any_parquet_file_go_the_same_way(tmp_path):
     assert [row["seed"] for row in table] == [question_seed(4, "custom", n) for n in range(2)]
 
 
-def test_questions_that_are_all_the_same_are_refused_unless_answers_are_drawn():
-    spec = spec_of(suite="sudoku4", givens="0,4", num=3)
+EMPTY_GRID = {"suite": "sudoku4", "givens": "0,4", "num": 3}
+
+
+@pytest.mark.parametrize(
+    ("more", "fixed"),
+    [
+        ({}, "entropy, confidence"),
+        ({"alg_temp": 0}, "entropy, confidence"),
+        ({"order": "random,left_to_right", "alg_temp": 1}, "entropy, left_to_right"),
+        ({"alg": "origin,entropy"}, "entropy, confidence"),
+    ],
+)
+def test_questions_that_are_all_the_same_are_refused_where_a_run_draws_nothing(more, fixed):
+    spec = spec_of(**EMPTY_GRID, **more)
     (suite,) = build_suites(spec.suite, spec.options())
 
-    with pytest.raises(Refused, match="give --temperature 1"):
-        refuse_trivial(suite, 0.0)
+    with pytest.raises(Refused) as refusal:
+        refuse_trivial(suite, spec)
 
-    refuse_trivial(suite, 1.0)
+    assert (
+        f"bucket 0 givens: its 3 questions are all the same, and so are the answers of {fixed}"
+        in (str(refusal.value))
+    )
+    for way_out in ("--temperature 1", "--alg-temp 1", "--order random", "--alg origin"):
+        assert way_out in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "more", [{"temperature": 1}, {"alg_temp": 0.5}, {"order": "random"}, {"alg": "origin"}]
+)
+def test_one_question_is_asked_many_times_where_answers_are_drawn(more):
+    spec = spec_of(**EMPTY_GRID, **more)
+    (suite,) = build_suites(spec.suite, spec.options())
+
+    refuse_trivial(suite, spec)
 
 
 def test_a_file_that_holds_the_same_already_keeps_its_time(tmp_path):
@@ -174,7 +207,7 @@ def test_a_file_that_holds_the_same_already_keeps_its_time(tmp_path):
     ("more", "message"),
     [
         (["--suite", "chess"], "no suite 'chess'"),
-        (["--suite", "sudoku4", "--givens", "0", "-n", "5"], "give --temperature 1"),
+        (["--suite", "sudoku4", "--givens", "0", "-n", "5"], "--temperature 1"),
         (["--suite", "lists", "--givens", "4"], "givens"),
         (["--suite", "lists", "--model", "/no/such/folder"], "no such folder"),
         (["--suite", "lists", "--alg", "best"], "alg"),

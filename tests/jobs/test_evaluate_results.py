@@ -141,6 +141,8 @@ def test_a_single_run_gives_one_entry_with_its_score_and_cost():
                 "acc": share,
                 "wilson_low": pytest.approx(low, abs=1e-4),
                 "wilson_high": pytest.approx(high, abs=1e-4),
+                "forward_passes": 2.0,
+                "token_forwards": 12.0,
             }
             for name, share, low, high in (("even", 1.0, 0.3424, 1), ("odd", 0.0, 0, 0.6576))
         },

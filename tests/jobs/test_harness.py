@@ -36,6 +36,8 @@ from jobs.harness import DreamLM, NotServed
 from jobs.harness_args import GenerationArgs, ModelArgs
 from tests.models import golden_engine
 
+LENGTHS = ["max_new_tokens", "max_gen_toks"]
+
 GUIDE = (Path(__file__).parents[2] / "docs" / "evaluation-harness.md").read_text(encoding="utf-8")
 PUZZLE, GRID, WRONG = "S:1004/0410/2040/0301=", "1234/3412/2143/4321", "1234/3412/2143/4312"
 
@@ -246,6 +248,7 @@ def test_an_answer_ends_at_a_turn_mark_in_a_chat_or_where_the_task_names_it(engi
         ("diffusion_steps", {"diffusion_steps": 8}),
         ("max_new_tokens", {"max_new_tokens": 8, "max_gen_toks": 9}),
         ("max_gen_toks", {"max_gen_toks": 0}),
+        ("until", {"until": ["a", 3]}),
         ("max_gen_toks", {"max_gen_toks": 2048}),
         ("num_beams", {"num_beams": 4}),
         ("steps", {"steps": 0}),
@@ -261,6 +264,24 @@ def test_a_generation_option_that_is_unknown_or_wrong_is_refused_by_name(model, 
         model.generate_until(generates((PUZZLE, kwargs)))
 
     assert error.value.field == field
+    value = kwargs.get(field, 0.0)
+    assert error.value.value == (value[-1] if isinstance(value, list) else value)
+
+
+@pytest.mark.parametrize("names", [["max_new_tokens"], ["max_gen_toks"], LENGTHS])
+def test_a_length_has_either_name_or_both_where_they_agree(engine, names):
+    fake, model = scripted(engine, [])
+
+    model.generate_until(generates(("p", dict.fromkeys(names, 7))))
+
+    assert fake.asked[0].template.segments[-1] == Hole(7)
+
+
+def test_two_lengths_are_refused_by_both_names(model):
+    words = "max_new_tokens=8 is not valid: the same as max_gen_toks=9: give one of them"
+
+    with pytest.raises(InvalidRequest, match=words):
+        model.generate_until(generates((PUZZLE, dict(zip(LENGTHS, (8, 9), strict=True)))))
 
 
 def test_do_sample_false_is_greedy_and_says_what_it_does_not_use(engine):

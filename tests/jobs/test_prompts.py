@@ -6,7 +6,6 @@ import hashlib
 
 import pytest
 
-from dream.params import SamplingParams
 from jobs.errors import Refused
 from jobs.evaluate.presets import PRESETS, find_preset
 from jobs.evaluate.prompts import COUNTDOWN, SUDOKU, few_shot_prompt, read_instruction
@@ -122,14 +121,16 @@ def test_an_instruction_that_is_not_there_or_says_nothing_is_refused(tmp_path):
 def test_the_official_preset_is_what_was_in_effect():
     preset = find_preset("official-planning")
 
-    assert preset.sampling() == SamplingParams(
-        steps=512, alg="entropy", alg_temp=None, temperature=0.0, top_p=None, top_k=50
-    )
-    assert preset.sampling(steps=32).steps == 32
-    assert (preset.form, preset.shots, preset.add_bos) == ("few-shot", 8, False)
-    assert preset.max_new_tokens == {
-        **dict.fromkeys(("countdown3", "countdown4", "countdown5"), COUNTDOWN.max_new_tokens),
-        "sudoku4": SUDOKU.max_new_tokens,
+    assert preset.settings() == {
+        "steps": 512,
+        "alg": "entropy",
+        "alg_temp": None,
+        "eps": 1e-3,
+        "temperature": 0.0,
+        "top_p": None,
+        "top_k": 50,
+        "form": "few-shot",
+        "shots": 8,
     }
     assert (COUNTDOWN.max_new_tokens, SUDOKU.max_new_tokens) == (32, 24)
 

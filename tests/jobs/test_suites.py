@@ -373,6 +373,7 @@ def test_custom_segments_and_own_lengths(tmp_path):
 
     assert infill.questions[0].pieces == ("x=", 3)
     assert prompts.questions[0].pieces == ("x", 9)
+    assert infill.config["max_new_tokens"] is prompts.config["max_new_tokens"] is None
 
 
 def test_a_scorer_sees_the_row_and_the_answer(tmp_path, monkeypatch):
@@ -431,6 +432,14 @@ def test_a_scorer_that_is_not_there_is_refused(tmp_path, scorer, words):
         ({"text": ["x"]}, {"reference_column": "text"}, "task generate reads prompt"),
         ({"prompt": ["x"], "y": [3]}, {"reference_column": "y"}, "row 0: column 'y' is 3, not a"),
         ({"prompt": ["x", None]}, {"reference_column": "prompt"}, "row 1: "),
+        *(
+            (
+                {"prompt": ["x"], "y": ["1"], name: [4]},
+                {"reference_column": "y"},
+                f"rows.parquet: column '{name}' would be ignored, as --{name} says it",
+            )
+            for name in ("steps", "seed")
+        ),
         ({"prompt": pa.array([], pa.string())}, {"reference_column": "prompt"}, "it has no rows"),
         (
             {"text_with_masks": ["no hole"]},

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jobs.train.batch import Batch, split
 from jobs.train.corpus import FORMS, noisy_rows, shares
@@ -74,26 +77,67 @@ def test_form_i_of_update_u_is_drawn_with_the_key_seed_u_i():
     assert np.array_equal(batch.weights, np.concatenate([r.weights for r in expected]))
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_problem_of_the_held_out_split_is_never_shown(form):
-    rows = noisy_rows(FORMS[form], np.random.default_rng(0), 200, eos=EOS, cart_p=0.3)
-
-    for row in rows:
-        shown = np.where(row.is_masked, ord("_"), np.where(row.token_ids == EOS, 0, row.token_ids))
-        assert not FORMS[form].holds_out(bytes(shown.astype(np.uint8)).decode())
+def held_out(form, judge) -> int:
+    """How many of 200 noisy rows of the form the judge takes for a problem of the test split."""
+    rows = noisy_rows(form, np.random.default_rng(0), 200, eos=EOS, cart_p=0.3)
     assert len({len(row.token_ids) for row in rows}) == 1
+    texts = [np.where(row.is_masked, ord("_"), row.token_ids % EOS) for row in rows]
+    return sum(judge(bytes(text.astype(np.uint8)).decode()) for text in texts)
 
 
-def test_every_row_comes_once_an_epoch_and_none_is_left_out():
-    """Twelve rows a window, 23 rows an epoch: after 23 windows each row was there 12 times."""
+@pytest.mark.parametrize("name", FORMS)
+def test_a_problem_of_the_held_out_split_is_never_shown(name):
+    form = FORMS[name]
+
+    assert held_out(form, form.holds_out) == 0
+    assert held_out(replace(form, holds_out=lambda _: False), form.holds_out) > 0
+
+
+def drawn(num_updates: int, **keys) -> list[np.ndarray]:
+    return [rows_of_update(update, **keys) for update in range(num_updates)]
+
+
+@settings(deadline=None)
+@given(
+    num_rows=st.integers(1, 60),
+    batch_size=st.integers(1, 25),
+    group_batches=st.integers(1, 7),
+    num_epochs=st.integers(1, 3),
+    seed=st.integers(0, 9),
+)
+def test_every_row_comes_once_an_epoch_and_none_is_left_out(
+    num_rows, batch_size, group_batches, num_epochs, seed
+):
+    """Whatever the window: only the last batch holds rows of the epoch after the last."""
+    lengths_N = np.arange(num_rows) % 5
+    num_updates = -(-num_rows * num_epochs // batch_size)
+    keys = {"batch_size": batch_size, "group_batches": group_batches, "seed": seed}
+
+    batches = drawn(num_updates, lengths_N=lengths_N, **keys)
+
+    assert {len(rows) for rows in batches} == {batch_size}
+    times = np.bincount(np.concatenate(batches), minlength=num_rows)
+    whole, rest = divmod(num_updates * batch_size, num_rows)
+    assert Counter(times.tolist()) == Counter({whole: num_rows - rest, whole + 1: rest})
+
+
+def test_a_window_larger_than_the_data_shows_every_row_in_one_epoch():
+    keys = {"lengths_N": np.arange(1000) % 90, "batch_size": 256, "group_batches": 50, "seed": 0}
+
+    batches = drawn(4, **keys)
+
+    assert set(np.concatenate(batches)) == set(range(1000))
+    assert all(len(set(rows)) == 256 for rows in batches[:3])
+
+
+def test_rows_of_like_length_meet_in_a_batch():
     keys = {"lengths_N": Rows.lengths_N, "batch_size": 4, "group_batches": 3, "seed": 0}
-    drawn = [rows_of_update(update, **keys) for update in range(69)]
 
-    assert set(Counter(np.concatenate(drawn).tolist()).values()) == {12}
-    first_epoch = Counter(np.concatenate(drawn[:3]).tolist())
-    assert set(first_epoch.values()) == {1}
-    kinds = [len(set(Rows.lengths_N[rows])) for rows in drawn]
-    assert np.mean(kinds) < 2.5
+    batches = drawn(69, **keys)
+
+    assert all((np.diff(Rows.lengths_N[rows]) >= 0).all() for rows in batches)
+    inside = [rows for update, rows in enumerate(batches) if update * 4 % 23 <= 19]
+    assert np.mean([len(set(Rows.lengths_N[rows])) for rows in inside]) < 2.5
 
 
 def test_shares_are_in_proportion_and_add_up():

@@ -83,6 +83,8 @@ def test_the_first_end_weighs_like_any_token_and_the_slack_less():
         ("messages", {"messages": None}, "a list of"),
         ("messages", {"messages": [{"role": "user", "content": None}]}, "a role and a content"),
         ("messages", {"messages": [{"role": "tool", "content": ""}, CHAT[1]]}, "one of system"),
+        ("messages", {"messages": ["hi"]}, "messages='hi' is not valid: turns with a role"),
+        ("messages", {"messages": [CHAT[0], 7]}, "messages=7 is not valid: turns with a role"),
         ("response", {"prompt": "a", "response": None}, "response=None"),
         ("text", {"text": 3}, "text=3"),
     ],
