@@ -111,16 +111,18 @@ class SamplingParams:
             allowed = f">= min_commits={self.min_commits}"
             raise InvalidRequest("max_commits", self.max_commits, allowed)
         if not rules:
-            self._refuse({"min_commits": 1, "max_commits": None}, "it bounds a commit rule")
+            self._refuse(
+                {"min_commits": 1, "max_commits": None}, "without a commit rule, which it bounds"
+            )
         if self.alg == "origin":
-            self._refuse({"order": "confidence"}, "alg 'origin' has no order: use another alg")
+            self._refuse({"order": "confidence"}, "as alg 'origin' has no order: use another alg")
             fields = dict.fromkeys((*RULE_FIELDS, "block_length", "frontier"))
-            self._refuse(fields, "alg 'origin' draws the step of each position up front")
+            self._refuse(fields, "as alg 'origin' draws the step of each position up front")
 
     def _refuse(self, defaults: dict[str, object], why: str) -> None:
         for name, default in defaults.items():
             if getattr(self, name) != default:
-                raise InvalidRequest(name, getattr(self, name), f"{default!r}: {why}")
+                raise InvalidRequest(name, getattr(self, name), f"{default!r} {why}")
 
 
 def _is_temperature(value: float) -> bool:

@@ -27,10 +27,20 @@ CHANGED = {
     "top_k": 40,
     "order": "random",
     "early_exit": False,
+    "threshold": 0.9,
+    "low_threshold": 0.5,
+    "factor": 1.0,
+    "entropy_bound": 0.1,
+    "entropy_threshold": 0.2,
+    "min_commits": 2,
+    "max_commits": 4,
+    "block_length": 32,
+    "frontier": 16,
     "seed": 1,
     "record_order": True,
     "limit": 10,
 }
+BOUNDS = ("min_commits", "max_commits")
 UNCHANGED = {
     "input": ["/elsewhere"],
     "output": "/other",
@@ -47,7 +57,8 @@ def test_every_setting_is_known_to_matter_or_not():
 
 @pytest.mark.parametrize("field", sorted(CHANGED))
 def test_a_setting_that_matters_changes_the_fingerprint(field):
-    before, after = load_spec(BASE), load_spec(BASE | {field: CHANGED[field]})
+    base = BASE | ({"threshold": 0.8} if field in ("low_threshold", *BOUNDS) else {})
+    before, after = load_spec(base), load_spec(base | {field: CHANGED[field]})
 
     assert digest(before.identity()) != digest(after.identity())
 

@@ -21,6 +21,7 @@ def share(n, acc, passes):
 def results(task, buckets):
     whole = {"sample_len": 7, "acc,none": 0.5, "acc_wilson_low": 0.1, "acc_wilson_high": 0.9}
     sampling = {"order": "random", "alg": "entropy", "temperature": 0.0, "steps": "4"}
+    sampling |= {"threshold": None}
     scores = whole | {"forward_passes": 3.333, "token_forwards": 60.0, "buckets": buckets}
     return {
         "results": {"a": scores},
