@@ -28,7 +28,6 @@ SECONDS_BETWEEN_LOOKS = 1.0
 WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "4294967295",
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
-    "MALLOC_ARENA_MAX": "1",
 }
 """Freed memory stays with the process: page faults otherwise cost half of the time on CPUs."""
 
