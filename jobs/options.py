@@ -39,7 +39,7 @@ TopP = Annotated[float | None, Option(help="Nucleus of the token distribution.")
 TopK = Annotated[int | None, Option(help="Most tokens of the token distribution.")]
 Order = Annotated[str | None, Option(help="confidence | random | left_to_right | right_to_left")]
 EarlyExit = Annotated[bool | None, Option(help="End a row once its answer is settled (yes)")]
-Threshold = Annotated[float | None, Option(help="Fill all masks this probable; 1: one at a time.")]
+Threshold = Annotated[float | None, Option(help="Fill all masks this probable, and at least one.")]
 LowThreshold = Annotated[float | None, Option(help="And the surest of each run, from here.")]
 Factor = Annotated[float | None, Option(help="Fill the n surest while (n+1)(1-p) is below this.")]
 EntropyBound = Annotated[float | None, Option(help="Fill as many as err this little together.")]

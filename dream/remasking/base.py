@@ -21,8 +21,8 @@ __all__ = ["Commit", "Ranked", "Strategy", "places", "stable_order"]
 FIXED_POINT = 2.0**32
 """Nats as integers, so that a request's sums have the same bits whatever rows lie before them."""
 
-SEGMENT = 2**52
-"""More than any sum of a request's entropies in fixed point: 2048 rows of at most 2**9 nats."""
+SEGMENT = 2**40
+"""More than any entropy in fixed point (2**8 nats), and so little that a million requests fit."""
 
 
 class Strategy(Protocol):

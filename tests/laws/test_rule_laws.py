@@ -179,6 +179,19 @@ def test_a_rule_looks_at_raw_probabilities_whatever_the_temperature_and_filters(
     assert 1 < counts.pop() < 12
 
 
+def test_an_entropy_bound_holds_for_thousands_of_requests_at_once():
+    """Running maxima of requests are kept apart by offsets, which must not overflow."""
+    sizes = [2] * 4096
+    ranked = state(sizes, 0)
+
+    kept, _ = applied(ranked, sizes, entropy_bound=0.5)
+
+    alone, _ = applied(Ranked(*(values[:2] for values in ranked)), [2], entropy_bound=0.5)
+    entropies = ranked.entropies_N.view(-1, 2)
+    assert kept[0] == alone[0]
+    assert [len(rows) for rows in kept] == (1 + (entropies.amin(1) <= 0.5).long()).tolist()
+
+
 def test_every_rule_is_covered():
     assert set(RULES) == {*LIMITS, "low_threshold"}
 
