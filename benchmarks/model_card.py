@@ -33,7 +33,8 @@ EVALUATIONS = {
 }
 """Arguments of each evaluation. The empty grid is one problem, so its tokens are drawn.
 
-Threshold 1 fills one mask a pass, or all that are certain, where Dream's timetable fills the last two at once.
+Threshold 1 fills one mask a pass, or all that are certain, where Dream's timetable fills the last
+two at once.
 """
 
 ENDS = ("wilson_low", "wilson_high")
