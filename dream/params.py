@@ -85,6 +85,8 @@ class SamplingParams:
             _number(name, getattr(self, name), lambda v: 0 <= v <= 1, "None or a number in [0, 1]")
         for name in ("factor", "entropy_bound", "entropy_threshold"):
             _number(name, getattr(self, name), lambda v: v >= 0, "None or a number >= 0")
+        if self.min_commits is None:
+            raise InvalidRequest("min_commits", None, f"an integer 1..{MAX_STEPS}")
         _integer("min_commits", self.min_commits, 1, MAX_STEPS)
         _integer("max_commits", self.max_commits, 1, MAX_STEPS)
         self._check_together()

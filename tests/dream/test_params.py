@@ -41,6 +41,7 @@ from dream.template import Hole
         ("entropy_bound", -0.1),
         ("entropy_threshold", "low"),
         ("min_commits", 2),
+        ("min_commits", None),
         ("max_commits", 0),
         ("block_length", 0),
         ("frontier", 2.5),
