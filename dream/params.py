@@ -9,17 +9,23 @@ from typing import Literal, get_args
 
 from dream.errors import InvalidRequest
 
-__all__ = ["MAX_STEPS", "RULE_FIELDS", "Alg", "Order", "SamplingParams"]
+__all__ = ["MAX_STEPS", "RULE_FIELDS", "Alg", "Order", "SamplingParams", "Window"]
 
 Alg = Literal["origin", "maskgit_plus", "maskgit_tpp", "topk_margin", "entropy"]
 Order = Literal["confidence", "random", "left_to_right", "right_to_left"]
+Window = Literal["prefix", "dual"]
 
 RULE_FIELDS = ("threshold", "factor", "entropy_bound", "entropy_threshold")
 """Each switches on the commit rule of its name."""
 
+RANK_FIELDS = ("block_length", "frontier", "eos_frontier", "eos_annealing", "egi_temperature")
+"""Each changes which masks come first."""
+
 TEMPERATURES = "0 or a number in [0.0001, 10000]"
 MAX_STEPS = 2048
 """Most denoising steps a request may ask for; the trained context is 2048 tokens."""
+MAX_HISTORY, MAX_HISTORY_TOP = 8, 16
+"""Largest `history` and `history_top`: they bound what is kept of each position."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +53,26 @@ class SamplingParams:
         at most so many nats (EB-sampler, arXiv 2505.24857).
     entropy_threshold: every mask whose entropy in nats is below it (arXiv 2601.07568).
     min_commits, max_commits: bounds of what a rule fills at a step.
+
+    Where tokens go, and which:
+    eos_frontier: an EOS waits until it is at most so many positions beyond the first mask of its
+        hole, or the last step comes.
+    eos_annealing: for ranking alone the EOS logits are divided by a number that falls linearly
+        from this one to 1 over the steps (arXiv 2604.10567 describes the overflow it is against).
+    egi_temperature: the first token is drawn at this temperature, alone, where the entropy is
+        largest, so that samples differ from the start (EGI).
+    history: ranks and tokens come from the mean of this distribution and so many before it, each
+        kept as its history_top largest probabilities (CCD, arXiv 2512.02044).
+    grow_to: while the last hole ends without EOS the request runs again with that hole doubled,
+        up to so many tokens.
+
+    Approximate modes, which change tokens:
+    window: keep keys and values between steps. `dual` computes the rows of the current block,
+        `prefix` those from its first row to the end; all rows again where a block begins.
+    refresh_every: all rows again at every so many forward passes; 1 is exact.
+    vicinity: rows computed on both sides of the window.
+    suffix_window: masks further than so many positions beyond the current block are left out, but
+        for one of each block's length and the last.
     """
 
     steps: int | None
@@ -68,6 +94,16 @@ class SamplingParams:
     min_commits: int = 1
     max_commits: int | None = None
     frontier: int | None = None
+    eos_frontier: int | None = None
+    eos_annealing: float | None = None
+    egi_temperature: float | None = None
+    history: int = 0
+    history_top: int = 4
+    grow_to: int | None = None
+    window: Window | None = None
+    refresh_every: int | None = None
+    vicinity: int = 0
+    suffix_window: int | None = None
 
     def __post_init__(self) -> None:
         _integer("steps", self.steps, 1, MAX_STEPS)
@@ -85,10 +121,9 @@ class SamplingParams:
             _number(name, getattr(self, name), lambda v: 0 <= v <= 1, "None or a number in [0, 1]")
         for name in ("factor", "entropy_bound", "entropy_threshold"):
             _number(name, getattr(self, name), lambda v: v >= 0, "None or a number >= 0")
-        if self.min_commits is None:
-            raise InvalidRequest("min_commits", None, f"an integer 1..{MAX_STEPS}")
-        _integer("min_commits", self.min_commits, 1, MAX_STEPS)
+        _integer("min_commits", self.min_commits, 1, MAX_STEPS, optional=False)
         _integer("max_commits", self.max_commits, 1, MAX_STEPS)
+        self._check_extras()
         self._check_together()
 
     @property
@@ -97,6 +132,43 @@ class SamplingParams:
         if self.low_threshold is not None:
             return "low_threshold"
         return next((name for name in RULE_FIELDS if getattr(self, name) is not None), None)
+
+    @property
+    def approximation(self) -> str | None:
+        """The approximate mode by name, with what it was set to; None for exact decoding."""
+        names = [name for name in ("window", "suffix_window") if getattr(self, name) is not None]
+        if self.window is not None:
+            names += [name for name in ("refresh_every", "vicinity") if getattr(self, name)]
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names) or None
+
+    def _check_extras(self) -> None:
+        _integer("eos_frontier", self.eos_frontier, 0, MAX_STEPS)
+        _number("eos_annealing", self.eos_annealing, lambda v: v >= 1, "None or a number >= 1")
+        allowed = "None or a number in [0.0001, 10000]"
+        _number("egi_temperature", self.egi_temperature, lambda v: 1e-4 <= v <= 1e4, allowed)
+        _integer("history", self.history, 0, MAX_HISTORY, optional=False)
+        _integer("history_top", self.history_top, 1, MAX_HISTORY_TOP, optional=False)
+        _integer("grow_to", self.grow_to, 1, MAX_STEPS)
+        if self.window is not None:
+            _choice("window", self.window, get_args(Window))
+        _integer("refresh_every", self.refresh_every, 1, MAX_STEPS)
+        _integer("vicinity", self.vicinity, 0, MAX_STEPS, optional=False)
+        _integer("suffix_window", self.suffix_window, 0, MAX_STEPS)
+        if self.window is None:
+            self._refuse(
+                {"refresh_every": None, "vicinity": 0}, "without window, which it belongs to"
+            )
+        if self.suffix_window is not None and self.block_length is None and self.frontier is None:
+            allowed = "None without block_length or frontier, beyond which it reaches"
+            raise InvalidRequest("suffix_window", self.suffix_window, allowed)
+        if self.eos_annealing is not None and (self.order != "confidence" or self.history):
+            allowed = (
+                "None unless order is 'confidence' and history is 0: it changes ranks by score"
+            )
+            raise InvalidRequest("eos_annealing", self.eos_annealing, allowed)
+        if self.history and self.temperature:
+            allowed = "0 unless temperature is 0: the mean distribution gives its best token"
+            raise InvalidRequest("history", self.history, allowed)
 
     def _check_together(self) -> None:
         rules = [name for name in RULE_FIELDS if getattr(self, name) is not None]
@@ -118,8 +190,9 @@ class SamplingParams:
             )
         if self.alg == "origin":
             self._refuse({"order": "confidence"}, "as alg 'origin' has no order: use another alg")
-            fields = dict.fromkeys((*RULE_FIELDS, "block_length", "frontier"))
-            self._refuse(fields, "as alg 'origin' draws the step of each position up front")
+            fields = dict.fromkeys((*RULE_FIELDS, *RANK_FIELDS))
+            why = "as alg 'origin' draws the step of each position up front"
+            self._refuse({**fields, "history": 0}, why)
 
     def _refuse(self, defaults: dict[str, object], why: str) -> None:
         for name, default in defaults.items():
@@ -132,14 +205,16 @@ def _is_temperature(value: float) -> bool:
     return value == 0 or 1e-4 <= value <= 1e4
 
 
-def _integer(field: str, value: int | None, low: int, high: int | None) -> None:
-    if value is None:
+def _integer(
+    field: str, value: int | None, low: int, high: int | None, *, optional: bool = True
+) -> None:
+    if value is None and optional:
         return
     limit = f"{low}..{high}" if high is not None else f">= {low}"
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidRequest(field, value, f"None or an integer {limit}")
-    if value < low or (high is not None and value > high):
-        raise InvalidRequest(field, value, f"None or an integer {limit}")
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if not is_integer or value is None or value < low or (high is not None and value > high):
+        allowed = f"an integer {limit}"
+        raise InvalidRequest(field, value, f"None or {allowed}" if optional else allowed)
 
 
 def _number(

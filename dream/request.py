@@ -59,6 +59,7 @@ class Usage:
 
     steps: length of the timetable. completion_tokens: hole tokens up to each first EOS.
     forced_commits: masks that the timetable filled although the commit rule did not allow them.
+    approximation: the approximate mode that ran, with its settings; None for exact decoding.
     """
 
     prompt_tokens: int
@@ -67,6 +68,7 @@ class Usage:
     forward_passes: int
     token_forwards: int
     forced_commits: int = 0
+    approximation: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
