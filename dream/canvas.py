@@ -7,42 +7,37 @@ position is masked is kept in a bitmap, so the mask id is an ordinary id in give
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dream.params import MAX_STEPS
+from dream.order import FillOrder
+from dream.params import SamplingParams
 from dream.request import Completion, FinishReason, Request, Span, StepEvent, Usage
 from dream.template import Fixed, HoleRange
 from dream.timetable import Plan, Visit
+from dream.window import View, Window
 
-__all__ = ["Canvas"]
+__all__ = ["Canvas", "Turn"]
 
 
-class _Order:
-    """In which order a request's masks may be filled, beside their ranks: a class for each.
+class Turn(NamedTuple):
+    """What the next visit may fill, and what it computes.
 
-    Masks are numbered by (priority, position). Blocks are runs of those numbers, and a frontier
-    reaches from the lowest number that is still masked.
+    params: of this visit, whose scores are those of `alg`. candidates: positions that may be
+    committed, ascending; classes: the class of each, None where all are of one. demand: how many
+    have to be, for the timetable to be met. view: the rows of an approximate mode; None for all.
     """
 
-    def __init__(self, positions: NDArray[np.int64], request: Request) -> None:
-        priorities = np.array(request.template.priorities, np.int64)
-        self._frontier = request.params.frontier
-        self._numbers = np.zeros(request.template.num_tokens, np.int64)
-        self._numbers[positions[priorities.argsort(kind="stable")]] = np.arange(len(positions))
-        self._static = np.zeros_like(self._numbers)
-        self._static[positions] = np.unique(priorities, return_inverse=True)[1] * MAX_STEPS
-        if request.params.block_length is not None:
-            self._static += self._numbers // request.params.block_length
-
-    def classes(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Class of each of these masked positions."""
-        classes = self._static[positions]
-        if self._frontier is not None:
-            numbers = self._numbers[positions]
-            classes += np.maximum(numbers - numbers.min() - self._frontier + 1, 0)
-        return classes
+    visit: Visit
+    params: SamplingParams
+    alg: str
+    candidates: NDArray[np.int64]
+    classes: NDArray[np.int64] | None
+    demand: int
+    view: View | None
 
 
 class Canvas:
@@ -56,23 +51,32 @@ class Canvas:
         mask_id: int,
         eos_ids: frozenset[int],
         can_exit_early: bool = True,
+        before: Canvas | None = None,
     ) -> None:
+        """before: the smaller canvas that this one follows (`grow_to`)."""
+        params = request.params
         self.request = request
         self.token_ids = np.empty(request.template.num_tokens, np.int64)
         self.is_masked = np.zeros(len(self.token_ids), np.bool_)
         self.holes: tuple[HoleRange, ...] = request.template.holes
-        self.forward_passes = 0
+        self.events: list[StepEvent] = []
+        self.slots: NDArray[np.int64] | None = None
+        self.token_forwards = 0
         self.forced_commits = 0
         self._mask_id = mask_id
         self._eos_ids = np.array(sorted(eos_ids), np.int64)
         self._fill(request.template.segments)
-        self.steps = request.params.steps or max(1, int(self.is_masked.sum()))
+        self.steps = params.steps or max(1, int(self.is_masked.sum()))
         self._plan = plan
-        self._can_exit_early = can_exit_early and request.params.early_exit
+        self._can_exit_early = can_exit_early and params.early_exit
         self._has_eos = False
         self._ahead = 0
-        self._order = _order(request, self.is_masked.nonzero()[0])
+        self._order = FillOrder(request, self.is_masked.nonzero()[0])
+        self._window = None if params.approximation is None else Window(len(self), params)
         self._visits = self._visits_from(0)
+        self._turn: Turn | None = None
+        self._before = before
+        self._run: int = 0 if before is None else before._run + 1
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -83,25 +87,27 @@ class Canvas:
         return not self._visits
 
     @property
-    def visit(self) -> Visit:
-        """The next step that commits."""
-        return self._visits[0]
+    def forward_passes(self) -> int:
+        """Forwards so far: each was a visit."""
+        return len(self.events)
 
     @property
-    def candidates(self) -> NDArray[np.int64]:
-        """The positions that may be committed at the next visit, ascending."""
-        positions = self.visit.positions
-        return self.is_masked.nonzero()[0] if positions is None else positions
+    def turn(self) -> Turn:
+        """The next visit."""
+        if self._turn is None:
+            self._turn = self._next_turn()
+        return self._turn
 
     @property
-    def demand(self) -> int:
-        """How many masks the next visit has to fill for the timetable to be met."""
-        return max(0, self.visit.count - self._ahead)
+    def is_last_visit(self) -> bool:
+        """Whether the next visit has to fill every mask."""
+        return len(self._visits) == 1
 
     @property
-    def classes(self) -> NDArray[np.int64] | None:
-        """Class of each candidate: the lowest is filled first; None where all are of one class."""
-        return None if self._order is None else self._order.classes(self.candidates)
+    def num_rows(self) -> int:
+        """Rows of the next forward."""
+        view = self.turn.view
+        return len(self) if view is None else len(view.rows)
 
     @property
     def pending_token_forwards(self) -> int:
@@ -125,9 +131,11 @@ class Canvas:
         A drawn mask id (parity mode only) leaves its position masked, as in the official loop,
         and the rest of the timetable is planned anew for the masks that are left.
         """
+        turn = self.turn
         visit = self._visits.pop(0)
+        self._turn = None
         self._ahead += len(positions) - visit.count
-        self.forward_passes += 1
+        self.token_forwards += len(self) if turn.view is None else len(turn.view.rows)
         self.forced_commits += num_forced
         is_token = token_ids != self._mask_id
         written = positions[is_token]
@@ -141,35 +149,50 @@ class Canvas:
                 self._exit_early()
         if not self.is_masked.any():
             self._visits = []
-        return StepEvent(
+        if self._window is not None and turn.view is not None:
+            self._window.settle(turn.view, self._block(turn.candidates), written)
+        event = StepEvent(
             request_id=self.request.id,
             step=visit.step,
             positions=written.tolist(),
             token_ids=token_ids[is_token].tolist(),
             confidences=probs[is_token].tolist(),
+            run=self._run,
         )
+        self.events.append(event)
+        return event
 
-    def completion(self) -> Completion:
-        """The answer, with every span cut at its first EOS."""
-        spans = [self._span(hole) for hole in self.holes]
+    def completion(self, request: Request) -> Completion:
+        """The answer to a request of the same work, with every span cut at its first EOS."""
+        spans = [self._span(hole) for hole in request.template.holes]
         ended = all(len(span.token_ids) < span.end - span.start for span in spans)
         reason: FinishReason = "stop" if ended else "length"
-        num_masked = self.request.template.num_masked
+        num_masked = request.template.num_masked
+        runs = self._runs()
         usage = Usage(
             prompt_tokens=len(self) - num_masked,
             completion_tokens=sum(len(span.token_ids) for span in spans),
-            steps=self.steps,
-            forward_passes=self.forward_passes,
-            token_forwards=self.forward_passes * len(self),
-            forced_commits=self.forced_commits,
+            steps=sum(run.steps for run in runs),
+            forward_passes=sum(run.forward_passes for run in runs),
+            token_forwards=sum(run.token_forwards for run in runs),
+            forced_commits=sum(run.forced_commits for run in runs),
+            approximation=request.params.approximation,
         )
         return Completion(
-            id=self.request.id,
+            id=request.id,
             token_ids=self.token_ids.tolist(),
             spans=spans,
             finish_reason=reason,
             usage=usage,
         )
+
+    def has_open_end(self) -> bool:
+        """Whether the last hole is filled to its end, without an EOS."""
+        hole = self.holes[-1]
+        return not np.isin(self.token_ids[hole.start : hole.end], self._eos_ids).any()
+
+    def _runs(self) -> list[Canvas]:
+        return [self] if self._before is None else [*self._before._runs(), self]
 
     def _fill(self, segments: Iterable[object]) -> None:
         self.token_ids[:] = self._mask_id
@@ -184,6 +207,33 @@ class Canvas:
         if not len(masked) or first >= self.steps:
             return []
         return self._plan(masked, self.request.params, self.steps, first)
+
+    def _next_turn(self) -> Turn:
+        visit, params = self._visits[0], self.request.params
+        demand, alg = max(0, visit.count - self._ahead), str(params.alg)
+        if params.egi_temperature is not None and not self.events and len(self._visits) > 1:
+            params, demand, alg = _first_params(params, params.egi_temperature), 1, "egi"
+        if visit.positions is not None:
+            candidates, classes = visit.positions, None
+        else:
+            candidates, classes = self._candidates(max(demand, params.min_commits))
+        view = None
+        if self._window is not None:
+            view = self._window.view(self.is_masked, candidates, self._block(candidates))
+        return Turn(visit, params, alg, candidates, classes, demand, view)
+
+    def _candidates(self, num_wanted: int) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """Masks of the lowest classes that have so many together, and the class of each."""
+        masked = self.is_masked.nonzero()[0]
+        if self._order.is_free:
+            return masked, None
+        classes = self._order.classes(masked)
+        place = min(num_wanted, len(masked)) - 1
+        is_near = classes <= np.partition(classes, place)[place]
+        return masked[is_near], classes[is_near]
+
+    def _block(self, candidates: NDArray[np.int64]) -> int:
+        return 0 if self._order.is_free else int(self._order.classes(candidates).min())
 
     def _exit_early(self) -> None:
         """Finish once no mask stands before the first EOS of any hole; the masks left become EOS.
@@ -212,10 +262,20 @@ class Canvas:
         return Span(id=hole.id, start=hole.start, end=hole.end, token_ids=ids[:end].tolist())
 
 
-def _order(request: Request, masked: NDArray[np.int64]) -> _Order | None:
-    """None where all masks are of one class."""
-    params = request.params
-    has_limit = params.block_length is not None or params.frontier is not None
-    if not has_limit and len(set(request.template.priorities)) < 2:
-        return None
-    return _Order(masked, request)
+def _first_params(params: SamplingParams, temperature: float) -> SamplingParams:
+    """Of a first visit that draws one token where the entropy is largest (EGI)."""
+    return replace(
+        params,
+        temperature=temperature,
+        threshold=None,
+        low_threshold=None,
+        factor=None,
+        entropy_bound=None,
+        entropy_threshold=None,
+        min_commits=1,
+        max_commits=None,
+        order="confidence",
+        alg_temp=None,
+        eos_annealing=None,
+        history=0,
+    )

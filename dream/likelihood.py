@@ -146,13 +146,14 @@ def _cross_entropy(
     """Loss [N] of every masked position, copy by copy, positions ascending; float32 scores."""
     num_copies, length = is_masked_UL.shape
     noisy_UL = np.where(is_masked_UL, model.config.mask_token_id, ids_L)
-    layout = PackedLayout.of([length] * num_copies, model.device)
-    hidden_TE: Tensor = model(torch.from_numpy(noisy_UL).ravel().to(model.device), layout)
     copies_N, positions_N = is_masked_UL.nonzero()
     rows_N = torch.from_numpy(copies_N * length + positions_N - 1).to(model.device)
+    layout = PackedLayout.of([length] * num_copies, model.device)
+    layout = layout.wanting(rows_N, is_masked_UL.sum(1).tolist())
+    hidden_NE: Tensor = model(torch.from_numpy(noisy_UL).ravel().to(model.device), layout)
     target_N = torch.from_numpy(ids_L[positions_N]).to(model.device)
     losses = [
-        _loss(model.logits(hidden_TE[rows_N[rows]]).float(), target_N[rows])
+        _loss(model.logits(hidden_NE[rows]).float(), target_N[rows])
         for rows in _chunks(len(rows_N), max_logit_rows)
     ]
     return torch.cat(losses).cpu().numpy().astype(np.float64)

@@ -134,6 +134,17 @@ class SamplingParams:
         return next((name for name in RULE_FIELDS if getattr(self, name) is not None), None)
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether the seed matters."""
+        noisy = (self.temperature, self.alg_temp, self.egi_temperature)
+        return any(noisy) or self.alg == "origin" or self.order == "random"
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether something is kept for each position between steps."""
+        return self.window is not None or self.history > 0
+
+    @property
     def approximation(self) -> str | None:
         """The approximate mode by name, with what it was set to; None for exact decoding."""
         names = [name for name in ("window", "suffix_window") if getattr(self, name) is not None]
@@ -166,8 +177,11 @@ class SamplingParams:
                 "None unless order is 'confidence' and history is 0: it changes ranks by score"
             )
             raise InvalidRequest("eos_annealing", self.eos_annealing, allowed)
-        if self.history and self.temperature:
-            allowed = "0 unless temperature is 0: the mean distribution gives its best token"
+        has_filter = self.top_k is not None or (self.top_p is not None and self.top_p < 1)
+        if self.history and (self.temperature or has_filter):
+            allowed = (
+                "0 unless temperature is 0 and no filter is set: the best token of the mean wins"
+            )
             raise InvalidRequest("history", self.history, allowed)
 
     def _check_together(self) -> None:

@@ -34,6 +34,7 @@ class StepEvent:
 
     step: index in the request's own timetable (0-based; skipped steps keep their numbers).
     positions: canvas positions, ascending. token_ids, confidences: one for each position.
+    run: how many smaller canvases the request has filled before (`grow_to`).
     """
 
     request_id: str
@@ -41,6 +42,7 @@ class StepEvent:
     positions: Sequence[int]
     token_ids: Sequence[int]
     confidences: Sequence[float]
+    run: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,7 @@ class Usage:
     """What a request cost; the price is `token_forwards` (canvas rows x forward passes).
 
     steps: length of the timetable. completion_tokens: hole tokens up to each first EOS.
+    With `grow_to` all but the numbers of tokens are sums over the runs.
     forced_commits: masks that the timetable filled although the commit rule did not allow them.
     approximation: the approximate mode that ran, with its settings; None for exact decoding.
     """

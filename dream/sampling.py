@@ -15,10 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Certainty", "Drawn", "RowParams", "Score", "certainty", "row_sum", "sample"]
+__all__ = ["NO_TOP_K", "Certainty", "Drawn", "RowParams", "Score", "certainty", "row_sum"]
+__all__ += ["largest", "log_mass", "sample", "width_of"]
 
-PREFIX = 128
-"""Candidates looked at before a whole row is sorted."""
+WIDTHS = (128, 1024, 8192)
+"""How many of the largest logits filters look at before a whole row is sorted."""
+
+NO_TOP_K = 2**40
+"""A top_k that keeps every token."""
 
 BLOCK = 32
 """Neighbouring ids of which the largest logit is looked at first."""
@@ -31,7 +35,7 @@ class RowParams(NamedTuple):
     """Parameters of N rows that share a form of sampling; None switches a stage off for all.
 
     temperature_N > 0; uniform_N in (0, 1) draws a token, None takes the most probable;
-    top_p_N (1 is off) and top_k_N (V is off) come together.
+    top_p_N (1 is off) and top_k_N (NO_TOP_K is off) come together.
     """
 
     temperature_N: Tensor | None = None
@@ -52,28 +56,37 @@ class Certainty(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """One token for each row, its probability in the row's distribution, and its score."""
+    """One token for each row, its probability in the row's distribution, and its score.
+
+    is_open_N: rows whose filters have to look at more of the logits; the rest is void there.
+    """
 
     token_ids_N: Tensor
     probs_N: Tensor
     scores_N: Tensor
+    is_open_N: Tensor
 
 
-def sample(logits_NV: Tensor, params: RowParams, score: Score) -> Drawn:
+def width_of(top_p: float | None, top_k: int | None) -> int:
+    """How many of the largest logits these filters are to look at; 0 without any.
+
+    By the request alone, so that its tokens do not depend on others.
+    """
+    if top_k is None:
+        return 0 if top_p is None or top_p >= 1 else WIDTHS[0]
+    return next((width for width in WIDTHS if top_k < width), WIDTHS[-1])
+
+
+def sample(logits_NV: Tensor, params: RowParams, score: Score, width: int) -> Drawn:
     """Draw a token a row from its tempered and filtered distribution, and score it.
 
-    Filters look at the PREFIX largest logits; rows they leave undecided are sorted whole.
+    Filters look at the `width` largest logits; whoever settles draws open rows again with V.
     """
     if params.temperature_N is not None:
         logits_NV = logits_NV / params.temperature_N[:, None]
     if params.top_p_N is None or params.top_k_N is None:
         return _draw(_softmax(logits_NV), None, params.uniform_N, score)
-    drawn, is_open_N = _sample_filtered(logits_NV, params, score, PREFIX)
-    if bool(is_open_N.any()):
-        rows = is_open_N.nonzero()[:, 0]
-        whole, _ = _sample_filtered(logits_NV[rows], params.take(rows), score, logits_NV.shape[1])
-        drawn = Drawn(*(a.index_copy(0, rows, b) for a, b in zip(drawn, whole, strict=True)))
-    return drawn
+    return _sample_filtered(logits_NV, params, score, width)
 
 
 def certainty(logits_NV: Tensor) -> Certainty:
@@ -95,7 +108,8 @@ def _draw(probs_NK: Tensor, ids_NK: Tensor | None, uniform_N: Tensor | None, sco
     index_N = _most_probable(probs_NK) if uniform_N is None else _inverse_cdf(probs_NK, uniform_N)
     token_ids_N = index_N if ids_NK is None else ids_NK.gather(1, index_N[:, None])[:, 0]
     drawn_N = probs_NK.gather(1, index_N[:, None])[:, 0]
-    return Drawn(token_ids_N, drawn_N, score(probs_NK, index_N))
+    is_open_N = torch.zeros_like(token_ids_N, dtype=torch.bool)
+    return Drawn(token_ids_N, drawn_N, score(probs_NK, index_N), is_open_N)
 
 
 def _softmax(logits_NV: Tensor) -> Tensor:
@@ -117,14 +131,12 @@ def _inverse_cdf(probs_NK: Tensor, uniform_N: Tensor) -> Tensor:
     return index_N.clamp(max=cdf_NK.shape[1] - 1)  # NaN sorts last; whoever settles refuses it
 
 
-def _sample_filtered(
-    logits_NV: Tensor, params: RowParams, score: Score, width: int
-) -> tuple[Drawn, Tensor]:
-    """Sample among the `width` largest logits; also which rows that width leaves undecided."""
+def _sample_filtered(logits_NV: Tensor, params: RowParams, score: Score, width: int) -> Drawn:
+    """Sample among the `width` largest logits."""
     assert params.top_p_N is not None
     assert params.top_k_N is not None
-    values, ids = _largest(logits_NV, width)
-    probs = (values - _log_mass(logits_NV)[:, None]).exp()
+    values, ids = largest(logits_NV, width)
+    probs = (values - log_mass(logits_NV)[:, None]).exp()
     # Source order: drop a token when the mass before it exceeds top_p; then all below the k-th.
     mass_before = F.pad(probs.cumsum(-1)[:, :-1], (1, 0))
     is_kept = (params.top_p_N >= 1)[:, None] | (mass_before <= params.top_p_N[:, None])
@@ -134,13 +146,13 @@ def _sample_filtered(
         torch.softmax(values.masked_fill(~is_kept, -torch.inf), -1), ids, params.uniform_N, score
     )
     if values.shape[1] == logits_NV.shape[1]:
-        return drawn, torch.zeros_like(kth, dtype=torch.bool)
+        return drawn
     # Decided: the last candidate is dropped, and it does not tie with the last one kept.
     last_kept = values.gather(1, is_kept.sum(-1, keepdim=True) - 1)[:, 0]
-    return drawn, last_kept <= values[:, -1]
+    return drawn._replace(is_open_N=last_kept <= values[:, -1])
 
 
-def _largest(logits_NV: Tensor, width: int) -> tuple[Tensor, Tensor]:
+def largest(logits_NV: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """The `width` largest logits of each row and their ids: highest first, then lowest id."""
     if width >= logits_NV.shape[1]:
         values, ids = logits_NV.sort(dim=-1, descending=True, stable=True)
@@ -168,6 +180,7 @@ def _top_ids(logits_NV: Tensor, width: int) -> Tensor:
     return ids.gather(1, logits_NV.gather(1, ids).topk(width, -1, sorted=False).indices)
 
 
-def _log_mass(logits_NV: Tensor) -> Tensor:
+def log_mass(logits_NV: Tensor) -> Tensor:
+    """log of the sum of exp(logit) of each row."""
     highest_N = logits_NV.amax(-1)
     return highest_N + row_sum((logits_NV - highest_N[:, None]).exp_()).log()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy, deepcopy
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from dream import Engine, EngineConfig, Fixed, Hole, Request, SamplingParams, Template
 from dream.model.loader import load_model
+from dream.sampling import WIDTHS, Drawn, RowParams, Score, sample
 
 GOLDEN = Path(__file__).parent / "golden" / "data"
 MASK, EOS, VOCAB = 501, 500, 512
@@ -29,9 +31,20 @@ def golden_engine(**config) -> Engine:
 
 def ending_engine(**config) -> Engine:
     """The same, but every third id is an end of text, so that holes end early and often."""
-    engine = golden_engine(**config)
-    engine.eos_token_ids = frozenset(range(0, VOCAB, 3))
-    return engine
+    model = copy(golden_model())
+    model.config = deepcopy(model.config)
+    model.config.eos_token_id = list(range(0, VOCAB, 3))
+    return Engine(model, None, EngineConfig(**config))
+
+
+def settled_sample(logits: torch.Tensor, params: RowParams, score: Score) -> Drawn:
+    """`sample`, and again over all logits for the rows that it left open, as the engine does."""
+    drawn = sample(logits, params, score, WIDTHS[0])
+    rows = drawn.is_open_N.nonzero()[:, 0]
+    if not len(rows):
+        return drawn
+    whole = sample(logits[rows], params.take(rows), score, logits.shape[1])
+    return Drawn(*(a.index_copy(0, rows, b) for a, b in zip(drawn, whole, strict=True)))
 
 
 def request(name: str, shape: Sequence[int | Sequence[int]], **params) -> Request:

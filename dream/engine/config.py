@@ -12,6 +12,9 @@ __all__ = ["DTYPES", "EngineConfig"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+COUNTS = ["max_model_len", "max_rows_per_step", "quantum", "max_logit_rows", "max_cache_rows"]
+COUNTS += ["tensor_parallel"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
@@ -20,7 +23,10 @@ class EngineConfig:
     device: a torch device. dtype: of weights and activations; scores are always float32.
     parity: the official loop to the letter: no id is suppressed, no early exit.
     max_model_len: longest canvas; Dream 7B was trained on 2048 tokens in all.
-    max_rows_per_step: canvas rows of one forward (one longer canvas still runs alone).
+    max_rows_per_step: canvas rows of one forward (one longer canvas still runs alone). More give
+        throughput, until the device is busy; fewer give latency.
+    quantum: rows a request may have computed before those that wait go first.
+    max_cache_rows: positions for which something is kept between steps (`window`, `history`).
     max_logit_rows: rows whose logits exist at one time.
     tensor_parallel: processes that hold a part of the weights each. torch.distributed has to be
         initialised with so many; all of them run the same calls.
@@ -31,13 +37,15 @@ class EngineConfig:
     parity: bool = False
     max_model_len: int = 2048
     max_rows_per_step: int = 4096
+    quantum: int = 2**18
     max_logit_rows: int = 128
+    max_cache_rows: int = 4096
     tensor_parallel: int = 1
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise InvalidRequest("dtype", self.dtype, "one of " + ", ".join(DTYPES))
-        for name in ("max_model_len", "max_rows_per_step", "max_logit_rows", "tensor_parallel"):
+        for name in COUNTS:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InvalidRequest(name, getattr(self, name), "an integer >= 1")

@@ -9,16 +9,22 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from dream.canvas import Canvas
 from dream.engine.batch import Batch, collate
 from dream.engine.config import DTYPES, EngineConfig
+from dream.engine.readers import Readers
 from dream.engine.runner import HostCommit, ModelRunner
 from dream.engine.scheduler import Scheduler
+from dream.engine.slots import SlotPool
 from dream.engine.stats import EngineStats
 from dream.errors import ContextLengthExceeded, EngineError, InvalidRequest
+from dream.growth import grown, largest_length
+from dream.history import HistoryPool
 from dream.likelihood import LikelihoodParams, estimate_log_likelihood
+from dream.model.cache import KeyValueCache
 from dream.model.loader import load_model, resolve
 from dream.model.modeling import DreamModel
 from dream.model.tokenizer import Tokenizer
@@ -46,10 +52,24 @@ class Engine:
         self.mask_token_id: int = shape.mask_token_id
         self.eos_token_ids: frozenset[int] = shape.eos_token_ids
         self.max_model_len = min(config.max_model_len, shape.max_position_embeddings)
-        suppressed = torch.tensor(self._suppressed_ids(), dtype=torch.int64)
+        self._device = torch.device(config.device)
         self._model = model
-        self._runner = ModelRunner(model, suppressed, config.max_logit_rows)
-        self._scheduler = Scheduler(config.max_rows_per_step)
+        self._cache = KeyValueCache(
+            shape, config.max_cache_rows, DTYPES[config.dtype], self._device, config.tensor_parallel
+        )
+        self._runner = ModelRunner(
+            model,
+            suppressed=self._suppressed_ids(),
+            eos_ids=self.eos_token_ids,
+            max_logit_rows=config.max_logit_rows,
+            histories=HistoryPool(config.max_cache_rows, self._device),
+        )
+        self._scheduler = Scheduler(
+            max_rows=config.max_rows_per_step,
+            quantum=config.quantum,
+            slots=SlotPool(config.max_cache_rows),
+        )
+        self._readers = Readers()
         self._finished: dict[str, Completion] = {}
 
     @classmethod
@@ -71,12 +91,12 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether a request is unfinished."""
-        return len(self._scheduler) > 0
+        return len(self._readers) > 0
 
     @property
     def num_requests(self) -> int:
         """Requests waiting or running."""
-        return len(self._scheduler)
+        return len(self._readers)
 
     @property
     def pending_token_forwards(self) -> int:
@@ -84,35 +104,40 @@ class Engine:
         return sum(canvas.pending_token_forwards for canvas in self._scheduler)
 
     def add(self, request: Request) -> None:
-        """Queue a request; InvalidRequest says what is wrong with one that cannot run."""
+        """Queue a request; InvalidRequest says what is wrong with one that cannot run.
+
+        One whose tokens must be those of a request under way shares its canvas.
+        """
         self.check(request)
-        canvas = Canvas(
-            request,
-            STRATEGIES[request.params.alg].plan,
-            mask_id=self.mask_token_id,
-            eos_ids=self.eos_token_ids,
-            can_exit_early=not self.config.parity,
-        )
+        if self._readers.join(request):
+            self.stats.requests_shared += 1
+            return
+        canvas = self._canvas(request)
         if canvas.is_finished:
-            self._finish(canvas)
+            self._finished[request.id] = canvas.completion(request)
+            self.stats.requests_finished += 1
         else:
+            self._readers.open(request, canvas)
             self._scheduler.add(canvas)
 
     def abort(self, request_id: str) -> None:
         """Drop a request: it takes no part in the next step and gives no completion."""
         self._finished.pop(request_id, None)
-        if self._scheduler.remove(request_id):
-            self.stats.requests_aborted += 1
+        if request_id not in self._readers:
+            return
+        canvas = self._readers.leave(request_id)
+        if canvas is not None:
+            self._retire(canvas)
+        self.stats.requests_aborted += 1
 
     def step(self) -> list[StepEvent]:
         """Run one packed forward for as many requests as fit, and commit their next tokens."""
         canvases = self._scheduler.schedule()
         if not canvases:
             return []
-        batch = collate(canvases, self.vocab_size, self.config.device)
+        batch = collate(canvases, self._device, self._cache)
         hidden_NE = self._runner.forward(batch)
-        commit = self._runner.commit(hidden_NE, batch)
-        return self._settle(batch, self._runner.to_host(commit))
+        return self._settle(batch, self._commit(hidden_NE, batch))
 
     def collect(self) -> list[Completion]:
         """Completions since the last call, in the order they finished."""
@@ -127,7 +152,7 @@ class Engine:
             for request in requests:
                 self.add(request)
                 ids.append(request.id)
-            while any(request_id in self._scheduler for request_id in ids):
+            while any(request_id in self._readers for request_id in ids):
                 self.step()
             return [self._finished[request_id] for request_id in ids]
         finally:
@@ -161,6 +186,25 @@ class Engine:
         self.stats.token_forwards += estimate.forward_passes * template.num_tokens
         return estimate.log_likelihood
 
+    def _canvas(self, request: Request, before: Canvas | None = None) -> Canvas:
+        return Canvas(
+            request,
+            STRATEGIES[request.params.alg].plan,
+            mask_id=self.mask_token_id,
+            eos_ids=self.eos_token_ids,
+            can_exit_early=not self.config.parity,
+            before=before,
+        )
+
+    def _commit(self, hidden_NE: Tensor, batch: Batch) -> HostCommit:
+        """What the step commits; rows that filters left open are drawn from all logits."""
+        sampled = self._runner.sample(hidden_NE, batch)
+        commit = self._runner.to_host(self._runner.commit(sampled, batch), sampled)
+        if not len(commit.open_N):
+            return commit
+        whole = self._runner.sample_whole(sampled, commit.open_N, hidden_NE, batch)
+        return self._runner.to_host(self._runner.commit(whole, batch), whole)
+
     def _settle(self, batch: Batch, commit: HostCommit) -> list[StepEvent]:
         """Write each canvas's tokens, retire the finished, and say what happened."""
         if not np.isfinite(commit.probs_C).all():
@@ -174,22 +218,34 @@ class Engine:
             rows = slice(starts[place], starts[place] + counts[place])
             positions = batch.positions_N[commit.rows_C[rows]]
             order = positions.argsort()
-            events.append(
-                canvas.commit(
-                    positions[order],
-                    commit.token_ids_C[rows][order],
-                    commit.probs_C[rows][order],
-                    forced[place],
-                )
+            canvas.commit(
+                positions[order],
+                commit.token_ids_C[rows][order],
+                commit.probs_C[rows][order],
+                forced[place],
             )
+            events += self._readers.news(canvas)
             if canvas.is_finished:
-                self._scheduler.remove(canvas.request.id)
                 self._finish(canvas)
         return events
 
     def _finish(self, canvas: Canvas) -> None:
-        self._finished[canvas.request.id] = canvas.completion()
-        self.stats.requests_finished += 1
+        """Give every reader its completion, or another run on a larger canvas."""
+        self._retire(canvas)
+        next_run = grown(canvas.request) if canvas.has_open_end() else None
+        if next_run is not None:
+            larger = self._canvas(next_run, canvas)
+            self._readers.move(canvas, larger)
+            self._scheduler.add(larger)
+            return
+        for request in self._readers.close(canvas):
+            self._finished[request.id] = canvas.completion(request)
+            self.stats.requests_finished += 1
+
+    def _retire(self, canvas: Canvas) -> None:
+        if canvas.slots is not None:
+            self._runner.forget(canvas.slots)
+        self._scheduler.remove(canvas)
 
     def _count(self, batch: Batch, committed: int) -> None:
         self.stats.steps += 1
@@ -200,9 +256,22 @@ class Engine:
 
     def check(self, request: Request) -> None:
         """Raise the InvalidRequest that `add` would."""
-        if request.id in self._scheduler or request.id in self._finished:
+        if request.id in self._readers or request.id in self._finished:
             raise InvalidRequest("id", request.id, "not the id of a request that is under way")
         self._check_template(request.template)
+        self._check_room(request)
+
+    def _check_room(self, request: Request) -> None:
+        """Refuse what could not run to its end."""
+        longest, params = largest_length(request), request.params
+        if longest > self.max_model_len:
+            allowed = f"at most {(params.grow_to or 0) - (longest - self.max_model_len)}"
+            allowed += f", so that the context of {self.max_model_len} tokens holds the rest"
+            raise ContextLengthExceeded("grow_to", params.grow_to, allowed)
+        if params.keeps_state and longest > self.config.max_cache_rows:
+            field = "history" if params.window is None else "window"
+            allowed = f"for canvases of at most max_cache_rows={self.config.max_cache_rows} tokens"
+            raise InvalidRequest(field, getattr(params, field), allowed)
 
     def _check_template(self, template: Template) -> None:
         length = template.num_tokens

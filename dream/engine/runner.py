@@ -1,11 +1,12 @@
 """From a batch to what it commits: one packed forward, the head where it is needed, the rule.
 
+Nothing here waits for the device but `to_host`.
 Letters: T packed rows, E hidden width, N candidate rows, V vocabulary, C committed rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,81 +14,174 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dream.engine.batch import Batch, Group, RuleBatch
+from dream.engine.batch import Batch, RuleBatch
+from dream.engine.forms import Group
+from dream.history import HistoryPool
 from dream.model.modeling import DreamModel
 from dream.remasking import Commit, Ranked, apply_rules, stable_order
 from dream.sampling import Certainty, Drawn, certainty, sample
 
-__all__ = ["HostCommit", "ModelRunner"]
+__all__ = ["HostCommit", "ModelRunner", "Sampled"]
+
+SLICE_BYTES = 4 * 2**20
+"""Logits a CPU samples at a time: what stays in its cache from one pass to the next."""
+
+
+class Sampled(NamedTuple):
+    """A token for every candidate, and how sure its row is."""
+
+    drawn: Drawn
+    sure: Certainty
 
 
 class HostCommit(NamedTuple):
-    """A `remasking.Commit` on the host."""
+    """A `remasking.Commit` on the host; open_N: candidates whose filters need another look."""
 
     rows_C: NDArray[np.int64]
     token_ids_C: NDArray[np.int64]
     probs_C: NDArray[np.float32]
     counts_R: NDArray[np.int64] | None
     forced_R: NDArray[np.int64] | None
+    open_N: NDArray[np.int64]
 
 
 class ModelRunner:
     """Runs batches through a model; ids from `suppressed` are never drawn."""
 
-    def __init__(self, model: DreamModel, suppressed: Tensor, max_logit_rows: int) -> None:
+    def __init__(
+        self,
+        model: DreamModel,
+        *,
+        suppressed: Sequence[int],
+        eos_ids: Iterable[int],
+        max_logit_rows: int,
+        histories: HistoryPool,
+    ) -> None:
         self._model = model
-        self._suppressed = suppressed.to(model.device)
+        self._suppressed = torch.tensor(suppressed, dtype=torch.int64, device=model.device)
+        self._eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.int64, device=model.device)
         self._max_logit_rows = max_logit_rows
+        self._histories = histories
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
         """Hidden states [N, E] of the rows that predict the candidates."""
-        hidden_TE: Tensor = self._model(batch.token_ids_T, batch.layout)
-        return hidden_TE[batch.head_rows_N]
+        hidden_NE: Tensor = self._model(batch.token_ids_T, batch.layout)
+        return hidden_NE
 
     @torch.inference_mode()
-    def commit(self, hidden_NE: Tensor, batch: Batch) -> Commit:
-        """Draw and score every candidate, chunk by chunk, and choose what is committed."""
-        sampled = [
-            self._sample(hidden_NE[rows], group, rows)
+    def sample(self, hidden_NE: Tensor, batch: Batch) -> Sampled:
+        """Draw and score every candidate, chunk by chunk."""
+        parts = [
+            part
             for group in batch.groups
             for rows in _chunks(group.rows, self._max_logit_rows)
+            for part in self._sample_chunk(hidden_NE[rows], group, rows)
         ]
-        drawn = Drawn(*_joined(part for part, _ in sampled))
-        sure = Certainty(*_joined(part for _, part in sampled))
+        return _joined(parts)
+
+    @torch.inference_mode()
+    def sample_whole(
+        self, sampled: Sampled, open_N: NDArray[np.int64], hidden_NE: Tensor, batch: Batch
+    ) -> Sampled:
+        """The same, where these rows have been drawn from the whole vocabulary."""
+        fields = [field.clone() for field in sampled.drawn]
+        for group in batch.groups:
+            open_here = open_N[(open_N >= group.rows.start) & (open_N < group.rows.stop)]
+            for chunk in _chunks(slice(0, len(open_here)), self._max_logit_rows):
+                rows = torch.from_numpy(open_here[chunk]).to(hidden_NE.device, non_blocking=True)
+                logits_NV = self._logits(hidden_NE[rows])
+                params = group.params.take(rows - group.rows.start)
+                again = sample(logits_NV, params, group.score, logits_NV.shape[1])
+                for field, values in zip(fields, again, strict=True):
+                    field.index_copy_(0, rows, values)
+        return sampled._replace(drawn=Drawn(*fields))
+
+    @torch.inference_mode()
+    def commit(self, sampled: Sampled, batch: Batch) -> Commit:
+        """Choose what is committed."""
+        drawn, sure = sampled
         ranks_N = drawn.scores_N.double() * batch.rank_scale_N + batch.rank_shift_N
         order_N = stable_order(ranks_N, batch.keys_N)
         counts_R = forced_R = None
         if batch.rules is not None:
-            order_N, counts_R, forced_R = _by_rules(order_N, sure, batch.rules)
+            is_barred_N = torch.isin(drawn.token_ids_N, self._eos_ids) & batch.rules.is_far_N
+            order_N, counts_R, forced_R = _by_rules(order_N, sure, is_barred_N, batch.rules)
         rows_C = order_N[batch.picks_C]
         tokens_C, probs_C = drawn.token_ids_N[rows_C], drawn.probs_N[rows_C]
         return Commit(rows_C, tokens_C, probs_C, counts_R, forced_R)
 
-    def to_host(self, commit: Commit) -> HostCommit:
-        """Copy a commit to the host: the one place of a step that waits for the device."""
-        told = (None if part is None else part.cpu().numpy() for part in commit[3:])
-        return HostCommit(*(part.cpu().numpy() for part in commit[:3]), *told)
+    def to_host(self, commit: Commit, sampled: Sampled) -> HostCommit:
+        """Copy a commit to the host at once: the one place of a step that waits for the device."""
+        probs = commit.probs_C.float().view(torch.int32)
+        told = [part for part in commit[3:] if part is not None]
+        parts = [commit.rows_C, commit.token_ids_C, probs, sampled.drawn.is_open_N, *told]
+        joined = torch.cat([part.long() for part in parts]).cpu().numpy()
+        ends = np.cumsum([len(part) for part in parts])[:-1]
+        rows, tokens, bits, is_open, *counts = np.split(joined, ends)
+        counts_R, forced_R = counts or (None, None)
+        probs_C = bits.astype(np.int32).view(np.float32)
+        return HostCommit(rows, tokens, probs_C, counts_R, forced_R, is_open.nonzero()[0])
 
-    def _sample(self, hidden_NE: Tensor, group: Group, rows: slice) -> tuple[Drawn, Certainty]:
+    def forget(self, slots: NDArray[np.int64]) -> None:
+        """Empty the histories of these slots."""
+        self._histories.forget(torch.from_numpy(slots).to(self._model.device, non_blocking=True))
+
+    def _logits(self, hidden_NE: Tensor) -> Tensor:
         logits_NV = self._model.logits(hidden_NE).float()
-        logits_NV.index_fill_(1, self._suppressed, -torch.inf)
-        sure = certainty(logits_NV) if group.is_ruled else _unknown(logits_NV)
-        start = group.rows.start
-        params = group.params.take(slice(rows.start - start, rows.stop - start))
-        return sample(logits_NV, params, group.score), sure
+        return logits_NV.index_fill_(1, self._suppressed, -torch.inf)
+
+    def _sample_chunk(self, hidden_NE: Tensor, group: Group, rows: slice) -> Iterator[Sampled]:
+        """Logits of a chunk at once; their rows in slices that a CPU's cache holds."""
+        logits_NV = self._logits(hidden_NE)
+        is_cpu = logits_NV.device.type == "cpu"
+        size = max(1, SLICE_BYTES // (4 * logits_NV.shape[1])) if is_cpu else len(logits_NV)
+        for part in _chunks(rows, size):
+            here = slice(part.start - rows.start, part.stop - rows.start)
+            of_group = slice(part.start - group.rows.start, part.stop - group.rows.start)
+            yield self._sample_rows(logits_NV[here], group, of_group)
+
+    def _sample_rows(self, logits_NV: Tensor, group: Group, rows: slice) -> Sampled:
+        form = group.form
+        sure = certainty(logits_NV) if form.is_ruled else _unknown(logits_NV)
+        if group.slots_N is not None:
+            slots_N = group.slots_N[rows]
+            drawn = self._histories.draw(
+                logits_NV, slots_N, form.history, form.history_top, group.score
+            )
+            return Sampled(drawn, sure)
+        params = group.params.take(rows)
+        drawn = sample(logits_NV, params, group.score, form.width)
+        if group.eos_divisors_N is not None:
+            annealed_NV = self._annealed(logits_NV, group.eos_divisors_N[rows])
+            ranked = sample(annealed_NV, params, group.score, form.width)
+            drawn = drawn._replace(scores_N=ranked.scores_N)
+        return Sampled(drawn, sure)
+
+    def _annealed(self, logits_NV: Tensor, divisors_N: Tensor) -> Tensor:
+        """Logits for the score alone: those of EOS divided."""
+        eos_NI = logits_NV[:, self._eos_ids] / divisors_N[:, None]
+        return logits_NV.index_copy(1, self._eos_ids, eos_NI)
 
 
-def _by_rules(order_N: Tensor, sure: Certainty, rules: RuleBatch) -> tuple[Tensor, Tensor, Tensor]:
+def _by_rules(
+    order_N: Tensor, sure: Certainty, is_barred_N: Tensor, rules: RuleBatch
+) -> tuple[Tensor, Tensor, Tensor]:
     """The order in which rows commit under the rules, and counts and forced commits [R]."""
     rows = (*sure, rules.owners_N, rules.starts_N, rules.runs_N)
     ranked = Ranked(*(values_N[order_N] for values_N in rows))
-    again_N, counts_R, forced_R = apply_rules(ranked, rules.is_eligible_N[order_N], rules.limits)
+    again_N, counts_R, forced_R = apply_rules(
+        ranked, rules.is_eligible_N[order_N], is_barred_N[order_N], rules.limits
+    )
     return order_N[again_N], counts_R, forced_R
 
 
-def _joined(chunks: Iterable[tuple[Tensor, ...]]) -> Iterator[Tensor]:
-    return (torch.cat(parts) for parts in zip(*chunks, strict=True))
+def _joined(parts: Sequence[Sampled]) -> Sampled:
+    drawn, sure = ([part[which] for part in parts] for which in (0, 1))
+    return Sampled(
+        Drawn(*(torch.cat(values) for values in zip(*drawn, strict=True))),
+        Certainty(*(torch.cat(values) for values in zip(*sure, strict=True))),
+    )
 
 
 def _unknown(logits_NV: Tensor) -> Certainty:

@@ -13,6 +13,7 @@ class EngineStats:
 
     steps: packed forwards. forward_passes: the same counted once for each request in it.
     token_forwards: canvas rows run. logit_rows: rows whose logits were computed.
+    requests_shared: requests that read a canvas of the same work.
     """
 
     steps: int = 0
@@ -22,3 +23,4 @@ class EngineStats:
     committed_tokens: int = 0
     requests_finished: int = 0
     requests_aborted: int = 0
+    requests_shared: int = 0

@@ -1,89 +1,142 @@
 """Bidirectional attention over packed rows: how rows form sequences, and the backends.
 
-Letters: T packed rows, B sequences, L length of a sequence, H query heads, K key-value heads,
-D width of a head.
+Letters: T packed rows, U packed key rows, N rows that are wanted, B sequences, H query heads,
+K key-value heads, D width of a head.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib import import_module
 from itertools import groupby
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["BACKENDS", "PackedLayout", "Run"]
+from dream.model.cache import CachedRows
+
+__all__ = ["BACKENDS", "PackedLayout", "Run", "Segments", "Wanted"]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Neighbouring sequences of one length: rows `start` to `start + num_sequences * length`."""
+    """Neighbouring sequences with equally many queries and equally many keys."""
 
-    start: int
     num_sequences: int
-    length: int
+    num_queries: int
+    num_keys: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """Which packed queries and keys form a sequence; cu_* [B + 1] are int32, none is empty."""
+
+    cu_queries: Tensor
+    cu_keys: Tensor
+    max_queries: int
+    max_keys: int
+    runs: tuple[Run, ...]
+
+    @classmethod
+    def of(
+        cls,
+        num_queries: Sequence[int],
+        num_keys: Sequence[int],
+        upload: Callable[[NDArray[np.generic]], Tensor],
+    ) -> Segments:
+        """Segments of sequences with these numbers of queries and keys (each >= 1), in order."""
+        pairs = groupby(zip(num_queries, num_keys, strict=True))
+        runs = tuple(Run(sum(1 for _ in group), *pair) for pair, group in pairs)
+        ends = np.cumsum([[0, *num_queries], [0, *num_keys]], axis=1, dtype=np.int32)
+        return cls(upload(ends[0]), upload(ends[1]), max(num_queries), max(num_keys), runs)
+
+
+class Wanted(NamedTuple):
+    """The rows whose result is wanted: the last layer has queries for these alone."""
+
+    rows_N: Tensor
+    segments: Segments
 
 
 @dataclass(frozen=True, slots=True)
 class PackedLayout:
-    """Which packed rows form a sequence; positions restart at 0 in each, none is empty."""
+    """What the packed rows are: their positions, their sequences, and which are wanted.
+
+    wanted: None for all rows. cached: the keys and values kept from earlier forwards; None where
+    every row attends to the packed rows of its own sequence.
+    """
 
     positions_T: Tensor
-    cu_seqlens: Tensor
-    max_length: int
-    runs: tuple[Run, ...]
+    segments: Segments
+    wanted: Wanted | None = None
+    cached: CachedRows | None = None
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device | str) -> PackedLayout:
-        """Layout of sequences of these lengths (each >= 1), packed in the given order."""
-        sizes = torch.tensor(lengths, dtype=torch.int32)
-        ends = sizes.cumsum(0, dtype=torch.int32)
-        starts = (ends - sizes).repeat_interleave(sizes)
-        positions = torch.arange(int(ends[-1])) - starts
-        runs: list[Run] = []
-        row = 0
-        for length, group in groupby(lengths):
-            count = sum(1 for _ in group)
-            runs.append(Run(row, count, length))
-            row += count * length
-        return cls(
-            positions_T=positions.to(device, non_blocking=True),
-            cu_seqlens=F.pad(ends, (1, 0)).to(device, non_blocking=True),
-            max_length=max(lengths),
-            runs=tuple(runs),
-        )
+        """Layout of whole sequences of these lengths (each >= 1); positions restart in each."""
+
+        def upload(array: NDArray[np.generic]) -> Tensor:
+            return torch.from_numpy(array).to(device, non_blocking=True)
+
+        positions = np.concatenate([np.arange(length) for length in lengths])
+        return cls(upload(positions), Segments.of(lengths, lengths, upload))
+
+    def wanting(self, rows_N: Tensor, counts: Sequence[int]) -> PackedLayout:
+        """The same layout for a result of these rows: `counts` of each sequence, in order."""
+
+        def upload(array: NDArray[np.generic]) -> Tensor:
+            return torch.from_numpy(array).to(rows_N.device, non_blocking=True)
+
+        keys = [run.num_keys for run in self.segments.runs for _ in range(run.num_sequences)]
+        return replace(self, wanted=Wanted(rows_N, Segments.of(counts, keys, upload)))
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def sdpa(q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, layout: PackedLayout) -> Tensor:
-    """Full attention inside each sequence; one call for each run of equal lengths.
+def sdpa(q_THD: Tensor, k_UKD: Tensor, v_UKD: Tensor, segments: Segments) -> Tensor:
+    """Full attention inside each sequence; one call for each run of equal sizes.
 
     Never compiled: the loop would be compiled anew for every layout.
     """
-    groups = q_THD.shape[1] // k_TKD.shape[1]
-    k_THD = k_TKD.repeat_interleave(groups, dim=1)
-    v_THD = v_TKD.repeat_interleave(groups, dim=1)
-    sizes = [run.num_sequences * run.length for run in layout.runs]
-    parts = (torch.split(x_THD, sizes) for x_THD in (q_THD, k_THD, v_THD))
+    groups = q_THD.shape[1] // k_UKD.shape[1]
+    k_UHD = k_UKD.repeat_interleave(groups, dim=1)
+    v_UHD = v_UKD.repeat_interleave(groups, dim=1)
+    q_sizes = [run.num_sequences * run.num_queries for run in segments.runs]
+    k_sizes = [run.num_sequences * run.num_keys for run in segments.runs]
+    parts = zip(
+        segments.runs,
+        torch.split(q_THD, q_sizes),
+        torch.split(k_UHD, k_sizes),
+        torch.split(v_UHD, k_sizes),
+        strict=True,
+    )
     outputs: list[Tensor] = []
-    for run, *qkv in zip(layout.runs, *parts, strict=True):
-        shape = (run.num_sequences, run.length)
-        q, k, v = (rows.unflatten(0, shape).transpose(1, 2) for rows in qkv)
+    for run, *qkv in parts:
+        shape = (run.num_sequences, -1, *q_THD.shape[1:])
+        q, k, v = (rows.view(shape).transpose(1, 2) for rows in qkv)
         out_BHLD = F.scaled_dot_product_attention(q, k, v)
         outputs.append(out_BHLD.transpose(1, 2).flatten(0, 1))
     return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
 
 
-def varlen(q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, layout: PackedLayout) -> Tensor:
+def varlen(q_THD: Tensor, k_UKD: Tensor, v_UKD: Tensor, segments: Segments) -> Tensor:
     """Full attention inside each sequence by torch's variable-length kernel (CUDA, 16 bit)."""
-    seqlens, longest = layout.cu_seqlens, layout.max_length
     kernel = _varlen_kernel()
-    out_THD: Tensor = kernel(q_THD, k_TKD, v_TKD, seqlens, seqlens, longest, longest)
+    out_THD: Tensor = kernel(
+        q_THD,
+        k_UKD,
+        v_UKD,
+        segments.cu_queries,
+        segments.cu_keys,
+        segments.max_queries,
+        segments.max_keys,
+    )
     return out_THD
 
 
@@ -96,6 +149,6 @@ def _varlen_kernel() -> Callable[..., Tensor]:
     return partial(kernel, **{name: value for name, value in wanted.items() if name in known})
 
 
-Attention = Callable[[Tensor, Tensor, Tensor, PackedLayout], Tensor]
+Attention = Callable[[Tensor, Tensor, Tensor, Segments], Tensor]
 
 BACKENDS: dict[str, Attention] = {"sdpa": sdpa, "varlen": varlen}

@@ -1,7 +1,7 @@
 """Dream's network on packed rows: a Qwen2 block without causality (`modeling_dream.py`).
 
-Letters: T packed rows, N selected rows, E hidden width, H query heads, K key-value heads,
-D width of a head, V vocabulary.
+Letters: T packed rows, U key rows, N selected rows, E hidden width, H query heads, K key-value
+heads, D width of a head, V vocabulary.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
-from dream.model.attention import BACKENDS, PackedLayout
+from dream.model.attention import BACKENDS, PackedLayout, Wanted
 from dream.model.config import DreamConfig
 
 __all__ = ["DreamModel"]
@@ -41,8 +41,9 @@ class RMSNorm(nn.Module):
 class Attention(nn.Module):
     """Bidirectional grouped-query attention with rotary positions."""
 
-    def __init__(self, config: DreamConfig) -> None:
+    def __init__(self, config: DreamConfig, layer: int) -> None:
         super().__init__()
+        self._layer = layer
         width, self.head_dim = config.hidden_size, config.head_dim
         kv_width = config.num_key_value_heads * self.head_dim
         self.q_proj = nn.Linear(width, width, bias=True)
@@ -50,12 +51,26 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(width, kv_width, bias=True)
         self.o_proj = nn.Linear(width, width, bias=False)
 
-    def forward(self, x_TE: Tensor, rotary: Rotary, layout: PackedLayout, backend: str) -> Tensor:
+    def forward(
+        self,
+        x_TE: Tensor,
+        rotary: Rotary,
+        layout: PackedLayout,
+        backend: str,
+        wanted: Wanted | None = None,
+    ) -> Tensor:
+        """What every row, or every wanted row, takes from the rows it attends to."""
         heads = (-1, self.head_dim)
+        k_UKD = rotary.apply(self.k_proj(x_TE).unflatten(-1, heads))
+        v_UKD = self.v_proj(x_TE).unflatten(-1, heads)
+        if layout.cached is not None:
+            cached = layout.cached
+            k_UKD, v_UKD = cached.cache.merge(self._layer, k_UKD, v_UKD, cached)
+        segments = layout.segments
+        if wanted is not None:
+            x_TE, rotary, segments = x_TE[wanted.rows_N], rotary.at(wanted.rows_N), wanted.segments
         q_THD = rotary.apply(self.q_proj(x_TE).unflatten(-1, heads))
-        k_TKD = rotary.apply(self.k_proj(x_TE).unflatten(-1, heads))
-        v_TKD = self.v_proj(x_TE).unflatten(-1, heads)
-        attended_TE = BACKENDS[backend](q_THD, k_TKD, v_TKD, layout).flatten(1)
+        attended_TE = BACKENDS[backend](q_THD, k_UKD, v_UKD, segments).flatten(1)
         out_TE: Tensor = self.o_proj(attended_TE)
         return out_TE
 
@@ -78,15 +93,24 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Pre-norm attention and MLP, each with a residual."""
 
-    def __init__(self, config: DreamConfig) -> None:
+    def __init__(self, config: DreamConfig, layer: int) -> None:
         super().__init__()
-        self.self_attn = Attention(config)
+        self.self_attn = Attention(config, layer)
         self.mlp = MLP(config)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x_TE: Tensor, rotary: Rotary, layout: PackedLayout, backend: str) -> Tensor:
-        x_TE = x_TE + self.self_attn(self.input_layernorm(x_TE), rotary, layout, backend)
+    def forward(
+        self,
+        x_TE: Tensor,
+        rotary: Rotary,
+        layout: PackedLayout,
+        backend: str,
+        wanted: Wanted | None = None,
+    ) -> Tensor:
+        """The rows [T, E] after this block, or the wanted ones alone [N, E]."""
+        attended_TE = self.self_attn(self.input_layernorm(x_TE), rotary, layout, backend, wanted)
+        x_TE = (x_TE if wanted is None else x_TE[wanted.rows_N]) + attended_TE
         out_TE: Tensor = x_TE + self.mlp(self.post_attention_layernorm(x_TE))
         return out_TE
 
@@ -94,13 +118,22 @@ class Block(nn.Module):
 class Rotary:
     """cos and sin of the packed positions: angles in float32, cast before use (half-split)."""
 
-    def __init__(self, config: DreamConfig, positions_T: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, cos_T1D: Tensor, sin_T1D: Tensor) -> None:
+        self.cos_T1D = cos_T1D
+        self.sin_T1D = sin_T1D
+
+    @classmethod
+    def of(cls, config: DreamConfig, positions_T: Tensor, dtype: torch.dtype) -> Rotary:
+        """The rotation of each row."""
         half = torch.arange(0, config.head_dim, 2, device=positions_T.device).float()
         inv_freq = 1.0 / config.rope_theta ** (half / config.head_dim)
         angles = positions_T.float()[:, None] * inv_freq
         angles_T1D = torch.cat((angles, angles), -1)[:, None, :]
-        self.cos_T1D = angles_T1D.cos().to(dtype)
-        self.sin_T1D = angles_T1D.sin().to(dtype)
+        return cls(angles_T1D.cos().to(dtype), angles_T1D.sin().to(dtype))
+
+    def at(self, rows_N: Tensor) -> Rotary:
+        """The rotation of some rows."""
+        return Rotary(self.cos_T1D[rows_N], self.sin_T1D[rows_N])
 
     def apply(self, x_THD: Tensor) -> Tensor:
         """Rotate each head of each row by its position."""
@@ -114,7 +147,7 @@ class Backbone(nn.Module):
     def __init__(self, config: DreamConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Block(config, n) for n in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
@@ -137,12 +170,17 @@ class DreamModel(PreTrainedModel):
         self.post_init()
 
     def forward(self, input_ids: Tensor, layout: PackedLayout) -> Tensor:
-        """Hidden states [T, E] before the final norm, for token ids [T] packed by `layout`."""
+        """Hidden states before the final norm, for token ids [T] packed by `layout`.
+
+        [T, E], or [N, E] for the rows that the layout wants: the last block computes no others.
+        """
         x_TE: Tensor = self.model.embed_tokens(input_ids)
-        rotary = Rotary(self.config, layout.positions_T, x_TE.dtype)
-        for block in self.model.layers:
+        rotary = Rotary.of(self.config, layout.positions_T, x_TE.dtype)
+        *blocks, last = self.model.layers
+        for block in blocks:
             x_TE = block(x_TE, rotary, layout, self.backend)
-        return x_TE
+        out_NE: Tensor = last(x_TE, rotary, layout, self.backend, layout.wanted)
+        return out_NE
 
     def logits(self, hidden_NE: Tensor) -> Tensor:
         """Logits [N, V] in the model's dtype, for rows of `forward`'s result."""

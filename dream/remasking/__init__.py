@@ -3,14 +3,17 @@
 To add one: a file with a class that has `plan` and `score`, and a line in STRATEGIES.
 """
 
+from typing import cast
+
 from dream.params import Alg
 from dream.remasking.base import Commit, Ranked, Strategy, stable_order
 from dream.remasking.confidence import SCORES, Confidence
 from dream.remasking.origin import Origin
 from dream.remasking.rules import RULES, RuleLimits, apply_rules
+from dream.sampling import Score
 
 __all__ = ["RULES", "STRATEGIES", "Commit", "Ranked", "RuleLimits", "Strategy", "apply_rules"]
-__all__ += ["stable_order"]
+__all__ += ["score_of", "stable_order"]
 
 STRATEGIES: dict[Alg, Strategy] = {
     "origin": Origin(),
@@ -19,3 +22,8 @@ STRATEGIES: dict[Alg, Strategy] = {
     "topk_margin": Confidence(SCORES["topk_margin"]),
     "entropy": Confidence(SCORES["entropy"]),
 }
+
+
+def score_of(name: str) -> Score:
+    """The score of an `alg`, or of the first commit under EGI."""
+    return SCORES[name] if name == "egi" else STRATEGIES[cast("Alg", name)].score

@@ -99,10 +99,10 @@ def stable_order(values_N: Tensor, keys_N: Tensor) -> Tensor:
     return by_value[keys_N[by_value].argsort(stable=True)]
 
 
-def places(num_candidates: Sequence[int], counts: Sequence[int]) -> Tensor:
+def places(num_candidates: Sequence[int], counts: Sequence[int]) -> NDArray[np.int64]:
     """Places of the first `counts[r]` of each request among all sorted rows."""
-    sizes = torch.tensor(num_candidates)
-    taken = torch.tensor(counts)
-    starts = sizes.cumsum(0) - sizes
-    within = torch.arange(int(taken.sum())) - (taken.cumsum(0) - taken).repeat_interleave(taken)
-    return starts.repeat_interleave(taken) + within
+    sizes, taken = np.array(num_candidates), np.array(counts)
+    starts = sizes.cumsum() - sizes
+    within = np.arange(taken.sum()) - np.repeat(taken.cumsum() - taken, taken)
+    found: NDArray[np.int64] = np.repeat(starts, taken) + within
+    return found

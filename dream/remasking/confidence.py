@@ -42,12 +42,19 @@ def negative_entropy(probs_NK: Tensor, index_N: Tensor) -> Tensor:
     return row_sum((probs_NK + 1e-10).log_().mul_(probs_NK))
 
 
+def entropy(probs_NK: Tensor, index_N: Tensor) -> Tensor:
+    """Minus `negative_entropy`: the least sure goes first."""
+    return -negative_entropy(probs_NK, index_N)
+
+
 SCORES: dict[str, Score] = {
     "maskgit_plus": probability,
     "maskgit_tpp": top_probability,
     "topk_margin": margin,
     "entropy": negative_entropy,
+    "egi": entropy,
 }
+"""By `alg`; `egi` ranks the first commit of a request with `egi_temperature`."""
 
 
 @dataclass(frozen=True, slots=True)

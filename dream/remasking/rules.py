@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dream.params import SamplingParams
@@ -62,46 +64,41 @@ class RuleLimits(NamedTuple):
         params: Sequence[SamplingParams],
         demands: Sequence[int],
         sizes: Sequence[int],
-        device: torch.device | str,
-    ) -> RuleLimits | None:
-        """None where no request has a rule. A request without one commits what it demands."""
-        used = dict.fromkeys(p.rule for p in params if p.rule is not None)
-        if not used:
-            return None
+        upload: Callable[[NDArray[np.generic]], Tensor],
+    ) -> RuleLimits:
+        """A request without a rule commits what it demands."""
         limits = {
             name: tuple(
-                torch.tensor(
-                    [getattr(p, f) if p.rule == name else torch.nan for p in params],
-                    dtype=torch.float64,
-                ).to(device)
+                upload(np.array([getattr(p, f) if p.rule == name else np.nan for p in params]))
                 for f in RULES[name].fields
             )
-            for name in used
+            for name in dict.fromkeys(p.rule for p in params if p.rule is not None)
         }
         fewest = [0 if p.rule is None else p.min_commits for p in params]
         most = [max(sizes) if p.max_commits is None else p.max_commits for p in params]
-        counts = torch.tensor([demands, fewest, most, sizes]).to(device)
-        return cls(limits, *counts)
+        return cls(limits, *upload(np.array([demands, fewest, most, sizes])))
 
 
 def apply_rules(
-    ranked: Ranked, is_eligible_N: Tensor, limits: RuleLimits
+    ranked: Ranked, is_eligible_N: Tensor, is_barred_N: Tensor, limits: RuleLimits
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Order of the ranked rows by who commits first, and counts and forced commits [R].
 
-    Rows that a rule allows go first, the others after them as they are ranked. Of these commit
-    what the rule allows within its bounds, and no fewer than the timetable demands.
+    Rows that a rule allows go first, the others after them as they are ranked, and last those
+    that are barred. Of these commit what the rule allows within its bounds, and no fewer than
+    the timetable demands, as far as they are not barred.
     """
     top_probs_N = torch.where(is_eligible_N, ranked.top_probs_N, -1)
     ranked = ranked._replace(top_probs_N=top_probs_N)
     is_within_N = torch.zeros_like(is_eligible_N)
     for name, values in limits.limits.items():
         is_within_N |= RULES[name].within(ranked, *(value[ranked.owners_N] for value in values))
-    is_within_N &= is_eligible_N
-    order_N = stable_order(is_within_N.to(torch.int8), ranked.owners_N)
-    allowed_R = torch.zeros_like(limits.demands_R)
-    allowed_R = allowed_R.index_add(0, ranked.owners_N, is_within_N.long())
+    is_within_N &= is_eligible_N & ~is_barred_N
+    order_N = stable_order(is_within_N.to(torch.int8) - is_barred_N.to(torch.int8), ranked.owners_N)
+    zeros_R = torch.zeros_like(limits.demands_R)
+    allowed_R = zeros_R.index_add(0, ranked.owners_N, is_within_N.long())
+    free_R = limits.sizes_R - zeros_R.index_add(0, ranked.owners_N, is_barred_N.long())
     ruled_R = torch.minimum(torch.maximum(allowed_R, limits.fewest_R), limits.most_R)
-    counts_R = torch.minimum(torch.maximum(ruled_R, limits.demands_R), limits.sizes_R)
+    counts_R = torch.minimum(torch.maximum(ruled_R, limits.demands_R), free_R)
     forced_R = (counts_R - allowed_R).clamp(min=0) * (limits.fewest_R > 0)
     return order_N, counts_R, forced_R

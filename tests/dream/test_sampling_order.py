@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from dream import Fixed, Hole, Request, SamplingParams, Template
-from dream.engine.batch import _rank_terms
+from dream.engine.forms import rank_terms
 from dream.remasking import STRATEGIES, stable_order
 from dream.remasking.base import places
 from dream.sampling import RowParams, sample
@@ -27,7 +27,7 @@ def test_equal_confidences_of_the_published_instruct_settings_commit_left_to_rig
         top_k_N=torch.full((12,), 600),
     )
 
-    scores = sample(peaked, params, STRATEGIES["entropy"].score).scores_N
+    scores = sample(peaked, params, STRATEGIES["entropy"].score, 128).scores_N
 
     assert (scores == 0).all()
     rows = stable_order(scores.double(), torch.zeros(12, dtype=torch.int64))[places([12], [4])]
@@ -55,7 +55,7 @@ def test_alg_temp_draws_positions_without_replacement_from_the_softmax_of_scores
     weights = np.exp(scores / alg_temp)
     found: Counter[tuple[int, ...]] = Counter()
     for seed in range(trials):
-        scale, shift = _rank_terms(*visit(seed, alg_temp))
+        scale, shift = rank_terms(visit(seed, alg_temp))
         ranks = torch.from_numpy(scores * scale + shift)
         found[
             tuple(stable_order(ranks, torch.zeros(3, dtype=torch.int64))[places([3], [2])].tolist())
@@ -75,5 +75,4 @@ def visit(seed: int, alg_temp: float):
         template=Template([Fixed([1]), Hole(3)]),
         params=SamplingParams(steps=3, alg_temp=alg_temp, seed=seed),
     )
-    canvas = Canvas(wanted, STRATEGIES["entropy"].plan, mask_id=501, eos_ids=frozenset([500]))
-    return canvas, np.array([1, 2, 3])
+    return Canvas(wanted, STRATEGIES["entropy"].plan, mask_id=501, eos_ids=frozenset([500]))

@@ -20,11 +20,13 @@ def test_the_variable_length_kernel_equals_sdpa_at_dream_7b_heads():
     """28 query and 4 key-value heads of width 128, lengths of 1 to 300 in one pack."""
     torch.manual_seed(0)
     layout = PackedLayout.of([1, 7, 7, 64, 300], "cuda")
-    rows = int(layout.cu_seqlens[-1])
+    rows = int(layout.segments.cu_queries[-1])
     q = torch.randn(rows, 28, 128, device="cuda", dtype=torch.bfloat16)
     k, v = (torch.randn(rows, 4, 128, device="cuda", dtype=torch.bfloat16) for _ in range(2))
 
-    torch.testing.assert_close(varlen(q, k, v, layout), sdpa(q, k, v, layout), atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(
+        varlen(q, k, v, layout.segments), sdpa(q, k, v, layout.segments), atol=2e-2, rtol=2e-2
+    )
 
 
 def test_float32_tokens_on_cuda_equal_those_on_the_cpu():

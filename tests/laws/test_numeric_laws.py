@@ -12,6 +12,7 @@ from dream.remasking import STRATEGIES
 from dream.remasking.base import places, stable_order
 from dream.sampling import RowParams, sample
 from dream.timetable import commit_counts, hit_steps
+from tests.models import settled_sample
 
 laws = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -104,7 +105,8 @@ def test_filters_without_sorting_equal_the_sorted_definition(data):
         data.draw(st.lists(st.sampled_from([1, 7, 200, vocabulary]), min_size=rows, max_size=rows))
     ).clamp(max=vocabulary)
 
-    drawn = sample(logits, RowParams(top_p_N=top_p, top_k_N=top_k), STRATEGIES["entropy"].score)
+    params = RowParams(top_p_N=top_p, top_k_N=top_k)
+    drawn = settled_sample(logits, params, STRATEGIES["entropy"].score)
 
     for row in range(rows):
         probs = reference_probs(logits[row], float(top_p[row]), int(top_k[row]))
@@ -132,7 +134,7 @@ def test_drawn_tokens_follow_their_distribution():
     noise = torch.from_numpy(uniforms(5, Purpose.TOKEN, 0, np.arange(40_000)))
     params = RowParams(temperature_N=torch.full((40_000,), 0.8), uniform_N=noise)
 
-    drawn = sample(logits, params, STRATEGIES["maskgit_plus"].score)
+    drawn = sample(logits, params, STRATEGIES["maskgit_plus"].score, 0)
 
     found = torch.bincount(drawn.token_ids_N, minlength=4) / 40_000
     expected = (logits[0] / 0.8).softmax(-1)

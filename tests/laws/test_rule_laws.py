@@ -32,9 +32,9 @@ def state(sizes: list[int], seed: int) -> Ranked:
 def applied(ranked: Ranked, sizes: list[int], **rule) -> tuple[list[set[int]], list[int]]:
     """Rows that each request commits, and how many of them are forced."""
     params = [SamplingParams(steps=None, **rule)] * len(sizes)
-    limits = RuleLimits.of(params, [0] * len(sizes), sizes, "cpu")
-    assert limits is not None
-    order, counts, forced = apply_rules(ranked, torch.ones_like(ranked.owners_N).bool(), limits)
+    limits = RuleLimits.of(params, [0] * len(sizes), sizes, torch.from_numpy)
+    all_N = torch.ones_like(ranked.owners_N).bool()
+    order, counts, forced = apply_rules(ranked, all_N, ~all_N, limits)
     rows = np.split(order.numpy(), np.cumsum(sizes)[:-1])
     kept = [
         set((r[:count] - start).tolist())

@@ -1,0 +1,152 @@
+"""How candidate rows are sampled and ranked: their form, and the parameters of each row.
+
+Letters: N candidate rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dream.canvas import Canvas
+from dream.noise import Purpose, uniforms
+from dream.remasking import score_of
+from dream.sampling import NO_TOP_K, RowParams, Score, width_of
+
+__all__ = ["Form", "Group", "Upload", "group_rows", "rank_terms"]
+
+Upload = Callable[[NDArray[np.generic]], Tensor]
+"""From a host array to a tensor on the device, which is filled before the forward."""
+
+
+class Form(NamedTuple):
+    """How a row is sampled; rows of one form go through the sampler together.
+
+    width: how many of the largest logits the filters look at; 0 without filters.
+    """
+
+    is_windowed: bool
+    alg: str
+    is_drawn: bool
+    width: int
+    is_ruled: bool
+    is_annealed: bool
+    history: int
+    history_top: int
+
+    @classmethod
+    def of(cls, canvas: Canvas) -> Form:
+        """The form of a canvas's rows at its next visit."""
+        turn, params = canvas.turn, canvas.turn.params
+        return cls(
+            turn.view is not None,
+            turn.alg,
+            params.temperature > 0,
+            width_of(params.top_p, params.top_k),
+            params.rule is not None,
+            params.eos_annealing is not None,
+            params.history,
+            params.history_top if params.history else 0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Neighbouring candidate rows of one form, with their parameters on the device.
+
+    eos_divisors_N: what the EOS logits are divided by for the score. slots_N: where the history of
+    each row is kept.
+    """
+
+    rows: slice
+    form: Form
+    score: Score
+    params: RowParams
+    eos_divisors_N: Tensor | None
+    slots_N: Tensor | None
+
+
+def group_rows(forms: Sequence[Form], canvases: Sequence[Canvas], upload: Upload) -> list[Group]:
+    """A group for each run of canvases of one form."""
+    groups: list[Group] = []
+    start = 0
+    for form, pairs in groupby(zip(forms, canvases, strict=True), key=lambda pair: pair[0]):
+        members = [canvas for _, canvas in pairs]
+        sizes = [len(canvas.turn.candidates) for canvas in members]
+        rows = slice(start, start + sum(sizes))
+        groups.append(_group(rows, form, members, np.array(sizes), upload))
+        start = rows.stop
+    return groups
+
+
+def rank_terms(canvas: Canvas) -> tuple[float, NDArray[np.float64]]:
+    """(scale, shift) that turn a score into the rank of each candidate.
+
+    alg_temp > 0 takes the top k of score / alg_temp + Gumbel noise, which equals drawing
+    without replacement from softmax(score / alg_temp). An order other than confidence ranks by
+    position, or by noise, alone.
+    """
+    params, positions = canvas.turn.params, canvas.turn.candidates
+    if params.order == "left_to_right":
+        return 0.0, -positions.astype(np.float64)
+    if params.order == "right_to_left":
+        return 0.0, positions.astype(np.float64)
+    if params.order == "random":
+        return 0.0, _noise(canvas, Purpose.ORDER)
+    if params.alg_temp:
+        return 1.0 / params.alg_temp, -np.log(-np.log(_noise(canvas, Purpose.ORDER)))
+    return 1.0, np.zeros(len(positions))
+
+
+def _group(
+    rows: slice, form: Form, members: Sequence[Canvas], sizes: NDArray[np.int64], upload: Upload
+) -> Group:
+    divisors = slots = None
+    if form.is_annealed:
+        divisors = upload(np.repeat(np.array([_divisor(c) for c in members], np.float32), sizes))
+    if form.history:
+        kept = [_slots(canvas)[canvas.turn.candidates] for canvas in members]
+        slots = upload(np.concatenate(kept))
+    params = _row_params(form, members, sizes, upload)
+    return Group(rows, form, score_of(form.alg), params, divisors, slots)
+
+
+def _row_params(
+    form: Form, members: Sequence[Canvas], sizes: NDArray[np.int64], upload: Upload
+) -> RowParams:
+    params = [canvas.turn.params for canvas in members]
+
+    def spread(values: list[float] | list[int], dtype: type[np.generic]) -> Tensor:
+        return upload(np.repeat(np.array(values, dtype), sizes))
+
+    temperature = uniform = top_p = top_k = None
+    if form.is_drawn:
+        temperature = spread([p.temperature for p in params], np.float32)
+        uniform = upload(np.concatenate([_noise(canvas, Purpose.TOKEN) for canvas in members]))
+    if form.width:
+        top_p = spread([1.0 if p.top_p is None else p.top_p for p in params], np.float32)
+        top_k = spread([p.top_k or NO_TOP_K for p in params], np.int64)
+    return RowParams(temperature, uniform, top_p, top_k)
+
+
+def _noise(canvas: Canvas, purpose: Purpose) -> NDArray[np.float64]:
+    turn = canvas.turn
+    return uniforms(turn.params.seed or 0, purpose, turn.visit.step, turn.candidates)
+
+
+def _divisor(canvas: Canvas) -> float:
+    """From `eos_annealing` at the first step to 1 at the last, linearly."""
+    first = canvas.turn.params.eos_annealing
+    assert first is not None
+    return 1 + (first - 1) * (1 - canvas.turn.visit.step / max(1, canvas.steps - 1))
+
+
+def _slots(canvas: Canvas) -> NDArray[np.int64]:
+    assert canvas.slots is not None, "a canvas with a history runs once it has slots"
+    return canvas.slots
