@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from deployments.protocol import Diffusion
-from dream.params import Alg, Order
+from dream.params import Alg, Order, Window
 from dream.request import FinishReason
 
 __all__ = [
@@ -34,9 +34,12 @@ class _Answer(BaseModel):
 
 
 class Resolved(_Answer):
-    """The sampling values that were used; `alg` is None where `order` replaced it."""
+    """The sampling values that were used; `alg` is None where `order` replaced it.
 
-    steps: int
+    `steps` is None where a growing canvas gave each run one for each of its masked tokens.
+    """
+
+    steps: int | None
     alg: Alg | None
     alg_temp: float | None
     eps: float
@@ -54,6 +57,16 @@ class Resolved(_Answer):
     max_commits: int | None
     block_length: int | None
     frontier: int | None
+    eos_frontier: int | None
+    eos_annealing: float | None
+    egi_temperature: float | None
+    history: int
+    history_top: int
+    grow_to: int | None
+    window: Window | None
+    refresh_every: int | None
+    vicinity: int
+    suffix_window: int | None
 
 
 class ChoiceDiffusion(_Answer):
@@ -66,7 +79,8 @@ class ChoiceDiffusion(_Answer):
 class UsageDiffusion(_Answer):
     """What the canvases cost, summed; `token_forwards` is rows x forward passes.
 
-    `forced_commits` are masks that the timetable filled although the commit rule did not.
+    `forced_commits` are masks that the timetable filled although the commit rule did not;
+    `approximation` names the approximate mode that ran, None for exact decoding.
     """
 
     steps: int
@@ -75,6 +89,7 @@ class UsageDiffusion(_Answer):
     canvas_tokens: int
     tokens_per_forward: float
     forced_commits: int
+    approximation: str | None
 
 
 class AnswerUsage(_Answer):

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from dream.params import MAX_STEPS, Alg, Order
+from dream.params import MAX_HISTORY, MAX_HISTORY_TOP, MAX_STEPS, Alg, Order, Window
 from dream.template import MOST_PRIORITY
 
 __all__ = [
@@ -83,6 +83,16 @@ class Diffusion(_Wire):
     max_commits: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
     block_length: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
     frontier: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
+    eos_frontier: Annotated[int, Field(ge=0, le=MAX_STEPS)] | None = None
+    eos_annealing: Annotated[float, Field(ge=1)] | None = None
+    egi_temperature: Annotated[float, Field(ge=1e-4, le=1e4)] | None = None
+    history: Annotated[int, Field(ge=0, le=MAX_HISTORY)] = 0
+    history_top: Annotated[int, Field(ge=1, le=MAX_HISTORY_TOP)] = 4
+    grow_to: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
+    window: Window | None = None
+    refresh_every: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
+    vicinity: Annotated[int, Field(ge=0, le=MAX_STEPS)] = 0
+    suffix_window: Annotated[int, Field(ge=0, le=MAX_STEPS)] | None = None
 
     @model_validator(mode="after")
     def _order_replaces_alg(self) -> Diffusion:
@@ -123,6 +133,13 @@ class GenerationBody(_Wire):
     def _refuse_unserved(cls, body: object) -> object:
         if not isinstance(body, dict):
             return body
+        if body.get("stream") is True and _grows(body.get("diffusion")):
+            raise PydanticCustomError(
+                "unsupported_parameter",
+                "An answer with diffusion.grow_to is not streamed: its canvas starts over, and "
+                "what was sent before would change",
+                {"param": "stream"},
+            )
         for name, idle_values in UNSERVED.items():
             if name in body and body[name] not in idle_values:
                 raise PydanticCustomError(
@@ -131,6 +148,10 @@ class GenerationBody(_Wire):
                     {"param": name},
                 )
         return {name: value for name, value in body.items() if name not in UNSERVED}
+
+
+def _grows(diffusion: object) -> bool:
+    return isinstance(diffusion, dict) and diffusion.get("grow_to") is not None
 
 
 TokenIds = list[int]

@@ -188,8 +188,10 @@ def _whole_text(segments: Sequence[Segment], filling: Filling) -> str:
 
 
 def _choice_diffusion(body: GenerationBody, draft: Draft, filling: Filling) -> ChoiceDiffusion:
-    params = asdict(draft.params) | {"steps": filling.usage.steps}
+    params = asdict(draft.params)
     seed = params.pop("seed")
+    if draft.params.grow_to is None:
+        params["steps"] = filling.usage.steps
     if draft.params.order != "confidence":
         params["alg"] = None
     return ChoiceDiffusion(seed=seed or 0, resolved=Resolved(**params))
@@ -211,5 +213,6 @@ def _usage(fillings: Sequence[Filling], n: int) -> AnswerUsage:
             canvas_tokens=sum(filling.num_canvas_tokens for filling in fillings),
             tokens_per_forward=round(completion_tokens / max(1, forward_passes), 3),
             forced_commits=sum(cost.forced_commits for cost in costs),
+            approximation=next((c.approximation for c in costs if c.approximation), None),
         ),
     )

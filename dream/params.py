@@ -9,7 +9,8 @@ from typing import Literal, get_args
 
 from dream.errors import InvalidRequest
 
-__all__ = ["MAX_STEPS", "RULE_FIELDS", "Alg", "Order", "SamplingParams", "Window"]
+__all__ = ["MAX_HISTORY", "MAX_HISTORY_TOP", "MAX_STEPS", "RULE_FIELDS"]
+__all__ += ["Alg", "Order", "SamplingParams", "Window"]
 
 Alg = Literal["origin", "maskgit_plus", "maskgit_tpp", "topk_margin", "entropy"]
 Order = Literal["confidence", "random", "left_to_right", "right_to_left"]

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from dream.params import Alg, Order, SamplingParams
+from dream.params import Alg, Order, SamplingParams, Window
 from jobs.errors import Refused
 from jobs.wrong import explained
 
@@ -31,7 +31,7 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class CommitSettings(BaseModel):
-    """Commit rules and the order of positions, under the names of `dream.SamplingParams`."""
+    """Which tokens go where beyond `alg` and `order`, under the names of `SamplingParams`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,6 +44,16 @@ class CommitSettings(BaseModel):
     max_commits: int | None = None
     block_length: int | None = None
     frontier: int | None = None
+    eos_frontier: int | None = None
+    eos_annealing: float | None = None
+    egi_temperature: float | None = None
+    history: int = 0
+    history_top: int = 4
+    grow_to: int | None = None
+    window: Window | None = None
+    refresh_every: int | None = None
+    vicinity: int = 0
+    suffix_window: int | None = None
 
 
 class ModelSettings(CommitSettings):

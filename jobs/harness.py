@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -123,7 +124,7 @@ class DreamLM(LM):
         filling: list[Request] = []
         for number, (context, args) in enumerate(calls):
             key = (context, repr(args))
-            prompt = self._prompt(context, args.max_gen_toks)
+            prompt = self._prompt(context, args)
             params = args.sampling(_derived(args.seed, prompt, repeats[key]))
             template = Template([Fixed(prompt), Hole(args.max_gen_toks)])
             filling.append(Request(id=str(number), template=template, params=params))
@@ -168,11 +169,13 @@ class DreamLM(LM):
         defaults = self._args.model_dump(include=set(Denoising.model_fields))
         return checked(GenerationArgs, {**defaults, **given})
 
-    def _prompt(self, context: str, num_new: int) -> list[int]:
-        room = self._engine.max_model_len - num_new
-        if room < 1:
-            allowed = f"below {self._engine.max_model_len}, the context with its prompt"
-            raise InvalidRequest("max_gen_toks", num_new, allowed)
+    def _prompt(self, context: str, args: GenerationArgs) -> list[int]:
+        sizes = {"max_gen_toks": args.max_gen_toks, "grow_to": args.grow_to or 0}
+        for name, num_new in sizes.items():
+            if num_new >= self._engine.max_model_len:
+                allowed = f"below {self._engine.max_model_len}, the context with its prompt"
+                raise InvalidRequest(name, num_new, allowed)
+        room = self._engine.max_model_len - max(sizes.values())
         return self._cut(self._encode(context) or self._bos, room)
 
     def _pair(self, context: str, continuation: str) -> Pair:
@@ -214,6 +217,7 @@ class DreamLM(LM):
         shapes = {(pair.prefix, len(pair.target) - 1) for pair in pairs}
         names = {shape: str(number) for number, shape in enumerate(sorted(shapes))}
         params = self._args.params(self._args.seed)
+        params = replace(params, egi_temperature=None, grow_to=None)  # greedy, and of this size
         filling = [
             Request(
                 id=name,

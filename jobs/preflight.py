@@ -62,6 +62,7 @@ class Preflight:
             "fingerprint": record.fingerprint,
             "model_id": spec.model,
             "params": json.dumps(spec.identity(), sort_keys=True),
+            "approximation": spec.sampling(seed=None, steps=None).approximation or "none",
             "seed": spec.seed,
             "device": spec.device,
             "dtype": spec.dtype,

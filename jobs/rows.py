@@ -18,7 +18,7 @@ from jobs.identity import row_seed
 from jobs.inputs import ColumnMap
 
 __all__ = ["Cell", "InfilledSpan", "OutputRow", "Prepared", "Text", "commit_steps", "completed"]
-__all__ += ["failed", "output_schema", "output_table", "prepare", "split_masks"]
+__all__ += ["failed", "last_run", "output_schema", "output_table", "prepare", "split_masks"]
 
 Status = Literal["ok", "error", "too_long"]
 Cell = str | int | float | bool | list["Cell"] | dict[str, "Cell"] | bytes | None
@@ -169,6 +169,18 @@ def completed(
         finished_at=finished_at,
         commit_steps=commit_steps,
     )
+
+
+def last_run(events: Sequence[StepEvent]) -> list[StepEvent]:
+    """Events of a request's last run: a canvas that grows commits its places anew."""
+    run: list[StepEvent] = []
+    seen: set[int] = set()
+    for event in events:
+        if run and (event.step <= run[-1].step or not seen.isdisjoint(event.positions)):
+            run, seen = [], set()
+        run.append(event)
+        seen.update(event.positions)
+    return run
 
 
 def commit_steps(completion: Completion, events: Sequence[StepEvent]) -> list[int | None]:

@@ -22,7 +22,16 @@ from dream.request import StepEvent
 from jobs.config import JobSpec
 from jobs.identity import FileRows, RowIndex
 from jobs.inputs import ColumnMap
-from jobs.rows import OutputRow, Text, commit_steps, completed, failed, output_table, prepare
+from jobs.rows import (
+    OutputRow,
+    Text,
+    commit_steps,
+    completed,
+    failed,
+    last_run,
+    output_table,
+    prepare,
+)
 
 __all__ = ["GenerateRows", "StagePlan", "select_rows"]
 
@@ -113,10 +122,11 @@ class GenerateRows:
             params=spec.sampling(seed=prepared.seed, steps=prepared.steps),
         )
         started = time.perf_counter()
-        confidences: list[float] = []
         events: list[StepEvent] = []
         async for item in self._engine.generate(request):
             if isinstance(item, Completion):
+                events = last_run(events)
+                confidences = [value for event in events for value in event.confidences]
                 return completed(
                     prepared,
                     item,
@@ -126,9 +136,7 @@ class GenerateRows:
                     finished_at=datetime.now(UTC),
                     commit_steps=commit_steps(item, events) if spec.record_order else None,
                 )
-            confidences.extend(item.confidences)
-            if spec.record_order:
-                events.append(item)
+            events.append(item)
         raise EngineError("the engine ended a request without a completion")
 
     def _exit_if_dead(self) -> None:

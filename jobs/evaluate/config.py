@@ -123,7 +123,8 @@ class EvalSpec(ModelSettings):
         """Whether answers of this run depend on the seed of the row: its tokens or its order do."""
         is_order_drawn = run.order == "confidence" and bool(self.alg_temp)
         has_own_draws = run.alg == "origin" or run.order == "random"
-        return self.temperature > 0 or has_own_draws or is_order_drawn
+        is_token_drawn = self.temperature > 0 or self.egi_temperature is not None
+        return is_token_drawn or has_own_draws or is_order_drawn
 
     def options(self) -> SuiteOptions:
         """How the suites are made; a file's rows have no seed, but their noise has."""

@@ -147,6 +147,44 @@ def test_a_temperature_too_small_for_float32_is_refused(client, fields, param):
     assert error_of(response) == (400, "invalid_value", param)
 
 
+@pytest.mark.parametrize(
+    ("diffusion", "param"),
+    [
+        ({"vicinity": 4}, "diffusion.vicinity"),
+        ({"refresh_every": 2}, "diffusion.refresh_every"),
+        ({"suffix_window": 16}, "diffusion.suffix_window"),
+        ({"eos_annealing": 2, "order": "random"}, "diffusion.eos_annealing"),
+        ({"alg": "origin", "egi_temperature": 1}, "diffusion.egi_temperature"),
+        ({"history": 1}, "diffusion.history"),
+        ({"grow_to": 0}, "diffusion.grow_to"),
+        ({"window": "both"}, "diffusion.window"),
+    ],
+)
+@pytest.mark.parametrize(("path", "body"), [("completions", COMPLETION), ("infill", INFILL)])
+def test_a_field_of_decoding_that_fits_no_other_is_named(client, path, body, diffusion, param):
+    wrong = body | {"temperature": 0.5, "diffusion": diffusion}
+
+    assert error_of(client.post(f"/v1/{path}", json=wrong)) == (400, "invalid_value", param)
+
+
+def test_a_canvas_that_may_grow_is_not_streamed(client):
+    body = COMPLETION | {"stream": True, "diffusion": {"grow_to": 8}}
+
+    response = client.post("/v1/completions", json=body)
+
+    assert error_of(response) == (400, "unsupported_parameter", "stream")
+    assert "starts over" in response.json()["error"]["message"]
+
+
+def test_a_canvas_that_would_outgrow_the_context_is_refused_by_its_field(client, replicas):
+    message = "Allowed: at most 9."
+    replicas.trouble = Refusal(code="context_length_exceeded", field="grow_to", message=message)
+
+    response = client.post("/v1/completions", json=COMPLETION)
+
+    assert error_of(response) == (400, "context_length_exceeded", "diffusion.grow_to")
+
+
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_only_json_is_taken(client, content_type):
     response = client.post(

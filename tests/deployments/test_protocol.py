@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from deployments.errors import from_validation
+from deployments.errors import ApiError, from_validation
 from deployments.protocol import LIMITS, UNSERVED, CompletionBody, Diffusion, InfillBody
 from dream import SamplingParams
 
@@ -20,10 +21,14 @@ def parse(body: object) -> CompletionBody:
     return CompletionBody.model_validate_json(json.dumps(body))
 
 
-def refusal(model: type[CompletionBody] | type[InfillBody], raw: str | bytes) -> tuple[str, Any]:
+def error_of(model: type[CompletionBody] | type[InfillBody], raw: str | bytes) -> ApiError:
     with pytest.raises(ValidationError) as caught:
         model.model_validate_json(raw)
-    error = from_validation(caught.value)
+    return from_validation(caught.value)
+
+
+def refusal(model: type[CompletionBody] | type[InfillBody], raw: str | bytes) -> tuple[str, Any]:
+    error = error_of(model, raw)
     return error.code, error.param
 
 
@@ -59,6 +64,16 @@ def test_integers_are_taken_within_their_bounds_and_refused_outside(field, low, 
         ("diffusion.alg_temp", [0, 10, None], [-1, 10.1]),
         ("diffusion.alg", ["origin", "entropy", None], ["random"]),
         ("diffusion.early_exit", [True, False], [None, "yes"]),
+        ("diffusion.eos_frontier", [0, 2048, None], [-1, 2049, 1.5]),
+        ("diffusion.eos_annealing", [1, 2.5, None], [0.9, "2"]),
+        ("diffusion.egi_temperature", [0.0001, 10000, None], [0, 10001]),
+        ("diffusion.history", [0, 8], [-1, 9, None]),
+        ("diffusion.history_top", [1, 16], [0, 17, None]),
+        ("diffusion.grow_to", [1, 2048, None], [0, 2049]),
+        ("diffusion.window", ["prefix", "dual", None], ["both", True]),
+        ("diffusion.refresh_every", [1, 2048, None], [0, 2049]),
+        ("diffusion.vicinity", [0, 2048], [-1, 2049, None]),
+        ("diffusion.suffix_window", [0, 2048, None], [-1, 2049]),
     ],
 )
 def test_values_at_the_bounds_are_taken_and_values_past_them_refused(field, good, bad):
@@ -123,6 +138,20 @@ def test_streaming_is_refused_loudly():
         "unsupported_parameter",
         "stream",
     )
+
+
+def test_a_canvas_that_may_grow_is_not_streamed_and_the_refusal_says_why():
+    grows = {"diffusion": {"grow_to": 64}}
+
+    for model, body in ((CompletionBody, COMPLETION), (InfillBody, INFILL)):
+        error = error_of(model, json.dumps(body | grows | {"stream": True}))
+        assert (error.code, error.param) == ("unsupported_parameter", "stream")
+        assert "diffusion.grow_to" in error.message
+
+    parse(COMPLETION | grows | {"stream": False})
+    for diffusion in ({}, {"grow_to": None}, "grow_to", None):
+        raw = json.dumps(COMPLETION | {"stream": True, "diffusion": diffusion})
+        assert "grow_to" not in error_of(CompletionBody, raw).message
 
 
 @pytest.mark.parametrize(
@@ -210,6 +239,13 @@ def test_the_defaults_are_dreams():
     dream = SamplingParams(steps=None)
 
     assert wire == {name: getattr(dream, name) for name in wire}
+
+
+def test_every_field_of_diffusion_is_on_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+
+    for name in Diffusion.model_fields:
+        assert f"`{name}`" in page
 
 
 @given(st.text(max_size=300))

@@ -79,6 +79,40 @@ def test_what_cannot_run_is_refused_whole_and_leaves_nothing_behind(replica, bad
     asyncio.run(_until(lambda: replica.stats()["requests"] == 0))
 
 
+def growing(grow_to: int, *segments: str | Hole, steps: int | None = None) -> Draft:
+    params = SamplingParams(steps=steps, grow_to=grow_to)
+    return Draft(id="a", segments=segments, params=params)
+
+
+def test_a_canvas_grows_no_further_than_the_context(replica):
+    limit = replica.card().max_model_len
+
+    refusal = fill(replica, growing(limit, "ab", Hole(3), "c", Hole(4), "d"))
+
+    assert isinstance(refusal, Refusal)
+    assert (refusal.code, refusal.field) == ("context_length_exceeded", "grow_to")
+    assert refusal.message.startswith(f"Allowed: at most {limit - 7},")
+
+
+@pytest.mark.parametrize(
+    ("asked", "cost"),
+    [
+        (growing(3, "a", Hole(5)), 6 * 5),
+        (growing(20, "a", Hole(5)), 6 * 5 + 11 * 10 + 21 * 20),
+        (growing(12, "a", Hole(2), Hole(5)), 8 * 7 + 13 * 12 + 15 * 14),
+        (growing(12, "a", Hole(5), steps=4), 4 * (6 + 11 + 13)),
+    ],
+)
+def test_every_run_of_a_growing_canvas_counts_in_the_budget(replica, monkeypatch, asked, cost):
+    monkeypatch.setattr(replica, "_max_token_forwards", cost - 1)
+
+    refusal = fill(replica, asked)
+
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "compute_budget_exceeded"
+    assert f"asks for {cost} token-forwards" in refusal.message
+
+
 def test_cancelling_a_call_frees_its_canvases(replica):
     async def run() -> None:
         call = asyncio.create_task(replica.fill([draft(str(i), Hole(150)) for i in range(3)]))

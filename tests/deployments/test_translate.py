@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +82,56 @@ def test_every_value_of_the_body_reaches_the_parameters():
     assert (params.steps, params.alg, params.alg_temp, params.eps) == (5, "origin", 0.2, 0.01)
     assert (params.temperature, params.top_p, params.top_k) == (0.7, 0.9, 11)
     assert (params.seed, params.order, params.early_exit) == (3, "confidence", False)
+
+
+def test_every_field_of_decoding_reaches_the_parameters_and_the_answer():
+    diffusion = {
+        "block_length": 8,
+        "eos_frontier": 0,
+        "eos_annealing": 2.5,
+        "egi_temperature": 0.9,
+        "history_top": 6,
+        "grow_to": 64,
+        "window": "dual",
+        "refresh_every": 4,
+        "vicinity": 2,
+        "suffix_window": 16,
+    }
+    body = infill([{"hole": 4}], diffusion=diffusion)
+    (draft,) = infill_drafts(body, answer_id="a", seed=3)
+
+    answer = infill_answer(body, [draft], [filling(draft)], answer_id="a", created=1)
+
+    resolved = answer.choices[0].diffusion.resolved
+    for name, value in diffusion.items():
+        assert getattr(draft.params, name) == getattr(resolved, name) == value
+    assert (
+        draft.params.approximation == "window=dual, suffix_window=16, refresh_every=4, vicinity=2"
+    )
+
+
+@pytest.mark.parametrize("steps", [None, 8])
+def test_a_canvas_that_may_grow_resolves_to_the_steps_of_each_run_and_not_to_their_sum(steps):
+    body = completion(diffusion={"grow_to": 64, "steps": steps})
+    (draft,) = completion_drafts(body, answer_id="a", seed=1)
+
+    answer = completion_answer(body, [draft], [filling(draft)], answer_id="a", created=1)
+
+    assert answer.choices[0].diffusion.resolved.steps == steps
+    assert answer.usage.diffusion.steps == 16
+
+
+@pytest.mark.parametrize("approximation", [None, "suffix_window=16"])
+def test_usage_names_the_approximate_mode_that_ran(approximation):
+    body = completion(n=2)
+    drafts = completion_drafts(body, answer_id="a", seed=1)
+    done = [filling(draft) for draft in drafts]
+    usage = replace(done[0].usage, approximation=approximation)
+    fillings = [replace(one, usage=usage) for one in done]
+
+    answer = completion_answer(body, drafts, fillings, answer_id="a", created=1)
+
+    assert answer.usage.diffusion.approximation == approximation
 
 
 def test_choices_are_ordered_by_prompt_then_by_choice():
@@ -196,6 +248,16 @@ def test_every_key_of_an_answer_is_dumped():
                         "max_commits": None,
                         "block_length": None,
                         "frontier": None,
+                        "eos_frontier": None,
+                        "eos_annealing": None,
+                        "egi_temperature": None,
+                        "history": 0,
+                        "history_top": 4,
+                        "grow_to": None,
+                        "window": None,
+                        "refresh_every": None,
+                        "vicinity": 0,
+                        "suffix_window": None,
                     },
                 },
             }

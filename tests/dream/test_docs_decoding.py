@@ -6,6 +6,8 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
+
 from dream import SamplingParams
 from dream.params import RULE_FIELDS
 
@@ -23,8 +25,15 @@ def test_the_example_prints_true_equations(capsys):
         assert eval(text.removeprefix("E:").replace("=", "==")), text
 
 
-def test_every_rule_and_field_it_names_exists():
-    names = {field.name for field in fields(SamplingParams)}
+def test_every_rule_and_field_of_sampling_is_on_the_page():
+    told = set(re.findall(r"`(\w+)`", PAGE))
 
-    assert set(RULE_FIELDS) <= set(re.findall(r"`(\w+)`", PAGE))
-    assert {"low_threshold", "min_commits", "block_length", "frontier", "order"} <= names
+    assert set(RULE_FIELDS) <= told
+    assert {field.name for field in fields(SamplingParams)} <= told | {"early_exit"}
+
+
+@pytest.mark.parametrize(
+    "title", ["EOS and length", "Diverse samples", "Averaged history", "Approximate modes"]
+)
+def test_other_pages_may_link_its_sections(title):
+    assert f"\n## {title}\n" in PAGE

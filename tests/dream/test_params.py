@@ -45,6 +45,17 @@ from dream.template import Hole
         ("max_commits", 0),
         ("block_length", 0),
         ("frontier", 2.5),
+        ("eos_frontier", -1),
+        ("eos_annealing", 0.5),
+        ("egi_temperature", 0),
+        ("history", 9),
+        ("history", None),
+        ("history_top", 0),
+        ("grow_to", 2049),
+        ("window", "both"),
+        ("refresh_every", 1),
+        ("vicinity", 1),
+        ("suffix_window", 8),
     ],
 )
 def test_a_value_out_of_range_names_field_and_value(field, value):
@@ -59,6 +70,38 @@ def test_a_value_out_of_range_names_field_and_value(field, value):
 def test_an_order_needs_an_algorithm_that_ranks():
     with pytest.raises(InvalidRequest, match="origin"):
         SamplingParams(steps=4, alg="origin", order="random")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "more"),
+    [
+        ("eos_annealing", 2.0, {"order": "left_to_right"}),
+        ("eos_annealing", 2.0, {"history": 1}),
+        ("history", 1, {"temperature": 0.5}),
+        ("history", 1, {"alg": "origin"}),
+        ("eos_frontier", 4, {"alg": "origin"}),
+        ("egi_temperature", 1.0, {"alg": "origin"}),
+    ],
+)
+def test_fields_that_do_not_go_together_are_refused_by_name(field, value, more):
+    with pytest.raises(InvalidRequest) as error:
+        SamplingParams(steps=4, **{field: value}, **more)
+
+    assert (error.value.field, error.value.value) == (field, value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({}, None),
+        ({"history": 2, "eos_frontier": 0, "grow_to": 64}, None),
+        ({"window": "prefix"}, "window=prefix"),
+        ({"window": "dual", "vicinity": 2}, "window=dual, vicinity=2"),
+        ({"suffix_window": 0, "frontier": 4}, "suffix_window=0"),
+    ],
+)
+def test_an_approximate_mode_has_a_name_and_exact_decoding_none(fields, name):
+    assert SamplingParams(steps=4, **fields).approximation == name
 
 
 def test_defaults_are_dreams():

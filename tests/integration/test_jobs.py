@@ -227,6 +227,7 @@ def test_parts_carry_their_provenance(whole):
 
         assert metadata[b"dream.fingerprint"].decode() == whole.read_record().fingerprint
         assert metadata[b"dream.model_id"] == b"embedded"
+        assert metadata[b"dream.approximation"] == b"none"
         assert len(metadata[b"dream.weights_sha256"]) == 64
     assert len({str(pq.read_schema(part).remove_metadata()) for part in whole.parts()}) == 1
 

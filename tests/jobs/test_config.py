@@ -36,11 +36,30 @@ CHANGED = {
     "max_commits": 4,
     "block_length": 32,
     "frontier": 16,
+    "eos_frontier": 8,
+    "eos_annealing": 2.0,
+    "egi_temperature": 0.9,
+    "history": 2,
+    "history_top": 8,
+    "grow_to": 256,
+    "window": "dual",
+    "refresh_every": 4,
+    "vicinity": 2,
+    "suffix_window": 16,
     "seed": 1,
     "record_order": True,
     "limit": 10,
 }
-BOUNDS = ("min_commits", "max_commits")
+NEEDS = {
+    "low_threshold": {"threshold": 0.8},
+    "min_commits": {"threshold": 0.8},
+    "max_commits": {"threshold": 0.8},
+    "refresh_every": {"window": "prefix"},
+    "vicinity": {"window": "prefix"},
+    "suffix_window": {"block_length": 8},
+}
+"""What a setting is refused without."""
+
 UNCHANGED = {
     "input": ["/elsewhere"],
     "output": "/other",
@@ -57,7 +76,7 @@ def test_every_setting_is_known_to_matter_or_not():
 
 @pytest.mark.parametrize("field", sorted(CHANGED))
 def test_a_setting_that_matters_changes_the_fingerprint(field):
-    base = BASE | ({"threshold": 0.8} if field in ("low_threshold", *BOUNDS) else {})
+    base = BASE | NEEDS.get(field, {})
     before, after = load_spec(base), load_spec(base | {field: CHANGED[field]})
 
     assert digest(before.identity()) != digest(after.identity())
@@ -116,6 +135,10 @@ def test_paths_become_absolute_so_that_a_resume_runs_anywhere(tmp_path, monkeypa
         ({"steps": "many"}, "steps='many' is not valid: a valid integer"),
         ({"input": ["a", 3]}, "input=3 is not valid: a valid string"),
         ({"top_p": 2.0}, "top_p=2.0 is not valid"),
+        ({"window": "triple"}, "window='triple' is not valid: 'prefix' or 'dual'"),
+        ({"vicinity": 2}, "vicinity=2 is not valid: 0 without window"),
+        ({"history": 2, "temperature": 1.0}, "history=2 is not valid: 0 unless temperature is 0"),
+        ({"grow_to": 4096}, "grow_to=4096 is not valid"),
         ({"order": "random", "alg": "origin"}, "alg 'origin' has no order"),
         ({"task": "translate"}, "task='translate' is not valid: 'generate' or 'infill'"),
         ({"seed": -1}, "seed=-1 is not valid: greater than or equal to 0"),

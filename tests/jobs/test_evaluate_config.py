@@ -182,7 +182,14 @@ def test_questions_that_are_all_the_same_are_refused_where_a_run_draws_nothing(m
 
 
 @pytest.mark.parametrize(
-    "more", [{"temperature": 1}, {"alg_temp": 0.5}, {"order": "random"}, {"alg": "origin"}]
+    "more",
+    [
+        {"temperature": 1},
+        {"alg_temp": 0.5},
+        {"order": "random"},
+        {"alg": "origin"},
+        {"egi_temperature": 1},
+    ],
 )
 def test_one_question_is_asked_many_times_where_answers_are_drawn(more):
     spec = spec_of(**EMPTY_GRID, **more)

@@ -203,6 +203,37 @@ def test_every_sampling_option_reaches_the_engine(engine):
     assert fake.asked[0].template.num_masked == 30
 
 
+def test_places_histories_and_windows_reach_the_engine_from_either_side(engine):
+    given = {"block_length": 8, "window": "dual", "refresh_every": 4, "eos_frontier": 0}
+    fake, model = scripted(engine, [], **given)
+    kwargs = {"vicinity": 2, "history": 3, "egi_temperature": 0.9, "suffix_window": 16}
+
+    model.generate_until(generates((PUZZLE, kwargs)))
+
+    params = fake.asked[0].params
+    wanted = given | kwargs
+    assert {name: getattr(params, name) for name in wanted} == wanted
+
+
+def test_a_context_leaves_room_for_what_a_hole_may_grow_to(engine):
+    fake, model = scripted(engine, [], max_model_len=50, grow_to=30)
+
+    with pytest.warns(UserWarning, match="cut on the left"):
+        model.generate_until(generates(("x" * 40, {"max_gen_toks": 10})))
+
+    assert [len(given_ids(fake.asked[0])), fake.asked[0].template.num_masked] == [20, 10]
+
+
+def test_greedy_denoising_draws_nothing_and_grows_nothing(engine):
+    fake, model = scripted(engine, [], egi_temperature=1.0, grow_to=64, mc_num=1)
+
+    with pytest.raises(AttributeError, match="log_likelihood"):  # the fake scores nothing
+        model.loglikelihood(scores(("S:", "1234")))
+
+    params = fake.asked[0].params
+    assert (params.egi_temperature, params.grow_to) == (None, None)
+
+
 def test_repeats_of_a_prompt_differ_and_the_order_of_requests_does_not_matter(model):
     kwargs = {"max_gen_toks": 12, "do_sample": True, "temperature": 2.0}
     first, second = generates(("S:", kwargs), ("T:", kwargs))
@@ -250,6 +281,10 @@ def test_an_answer_ends_at_a_turn_mark_in_a_chat_or_where_the_task_names_it(engi
         ("max_gen_toks", {"max_gen_toks": 0}),
         ("until", {"until": ["a", 3]}),
         ("max_gen_toks", {"max_gen_toks": 2048}),
+        ("grow_to", {"grow_to": 2048}),
+        ("window", {"window": "both"}),
+        ("vicinity", {"vicinity": 3}),
+        ("history", {"temperature": 0.5, "history": 2}),
         ("num_beams", {"num_beams": 4}),
         ("steps", {"steps": 0}),
         ("alg", {"alg": "greedy"}),

@@ -20,6 +20,7 @@ from jobs.rows import (
     commit_steps,
     completed,
     failed,
+    last_run,
     output_schema,
     output_table,
     prepare,
@@ -228,3 +229,24 @@ def test_commit_steps_name_the_step_of_each_hole_token_in_the_order_of_the_canva
     ]
 
     assert commit_steps(done, events) == [8, 3, 3, None]
+
+
+@pytest.mark.parametrize(
+    ("runs", "kept"),
+    [
+        ([[(0, [1]), (3, [2])]], 1),
+        ([[(0, [1]), (3, [2])], [(0, [2]), (5, [1, 3])]], 2),
+        ([[(0, [1])], [(1, [1, 2])], [(1, [3, 4]), (3, [1, 2])]], 3),
+        ([[]], 0),
+    ],
+)
+def test_a_canvas_that_grew_is_told_by_its_last_run(runs, kept):
+    events = [
+        StepEvent(request_id="r", step=step, positions=places, token_ids=[], confidences=[])
+        for run in runs
+        for step, places in run
+    ]
+
+    last = last_run(events)
+
+    assert [(event.step, event.positions) for event in last] == (runs[kept - 1] if kept else [])
