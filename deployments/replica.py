@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Literal
@@ -24,6 +24,7 @@ from dream import (
     Template,
 )
 from dream.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
+from dream.growth import grown
 
 __all__ = ["DreamReplica", "ReplicaConfig"]
 
@@ -65,7 +66,6 @@ class DreamReplica:
             requests = [to_request(draft, encode) for draft in drafts]
             for request in requests:
                 self._engine.engine.check(request)
-                _check_growth(request, self._card.max_model_len)
             if (refusal := self._over_budget(requests)) is not None:
                 return refusal
             completions = await self._run_all(requests)
@@ -134,33 +134,16 @@ def _warm_up_request() -> Request:
     )
 
 
-def _check_growth(request: Request, max_model_len: int) -> None:
-    """Refuse a canvas that could grow beyond the context."""
-    *_, (longest, _) = _runs(request)
-    if longest > max_model_len:
-        grow_to = request.params.grow_to or 0
-        room = grow_to - (longest - max_model_len)
-        allowed = f"at most {room}, so that the context of {max_model_len} tokens holds the rest"
-        raise ContextLengthExceeded("grow_to", grow_to, allowed)
-
-
 def _most_token_forwards(request: Request) -> int:
-    steps = request.params.steps
-    return sum(length * (steps or num_masked) for length, num_masked in _runs(request))
+    """Rows x forward passes of every run there may be: `grow_to` starts new ones."""
+    cost, run = 0, grown(request)
+    while run is not None:
+        cost, run = cost + _token_forwards(run), grown(run)
+    return cost + _token_forwards(request)
 
 
-def _runs(request: Request) -> Iterator[tuple[int, int]]:
-    """Canvas tokens and masked tokens of each run there may be: `grow_to` starts new ones."""
-    template, grow_to = request.template, request.params.grow_to
-    yield template.num_tokens, template.num_masked
-    if grow_to is None or not template.holes:
-        return
-    last = template.holes[-1]
-    size = last.end - last.start
-    while size < grow_to:
-        size = min(2 * size, grow_to)
-        added = size - (last.end - last.start)
-        yield template.num_tokens + added, template.num_masked + added
+def _token_forwards(run: Request) -> int:
+    return run.template.num_tokens * (run.params.steps or run.template.num_masked)
 
 
 def _refusal(invalid: InvalidRequest) -> Refusal:

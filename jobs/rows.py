@@ -173,14 +173,8 @@ def completed(
 
 def last_run(events: Sequence[StepEvent]) -> list[StepEvent]:
     """Events of a request's last run: a canvas that grows commits its places anew."""
-    run: list[StepEvent] = []
-    seen: set[int] = set()
-    for event in events:
-        if run and (event.step <= run[-1].step or not seen.isdisjoint(event.positions)):
-            run, seen = [], set()
-        run.append(event)
-        seen.update(event.positions)
-    return run
+    last = max((event.run for event in events), default=0)
+    return [event for event in events if event.run == last]
 
 
 def commit_steps(completion: Completion, events: Sequence[StepEvent]) -> list[int | None]:

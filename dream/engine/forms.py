@@ -31,7 +31,7 @@ class Form(NamedTuple):
     width: how many of the largest logits the filters look at; 0 without filters.
     """
 
-    is_windowed: bool
+    keeps_keys: bool
     alg: str
     is_drawn: bool
     width: int
@@ -45,7 +45,7 @@ class Form(NamedTuple):
         """The form of a canvas's rows at its next visit."""
         turn, params = canvas.turn, canvas.turn.params
         return cls(
-            turn.view is not None,
+            params.window is not None,
             turn.alg,
             params.temperature > 0,
             width_of(params.top_p, params.top_k),

@@ -78,7 +78,7 @@ def _sequence(members: Sequence[Canvas]) -> _Sequence:
 def _cached(
     sequences: Sequence[_Sequence], upload: Upload, cache: KeyValueCache | None
 ) -> CachedRows | None:
-    kept = [one for one in sequences if one.canvas.slots is not None and one.canvas.turn.view]
+    kept = [one for one in sequences if one.canvas.request.params.window is not None]
     if cache is None or not kept:
         return None
     num_exact = sum(len(one.rows) for one in sequences[: len(sequences) - len(kept)])

@@ -242,8 +242,10 @@ def test_commit_steps_name_the_step_of_each_hole_token_in_the_order_of_the_canva
 )
 def test_a_canvas_that_grew_is_told_by_its_last_run(runs, kept):
     events = [
-        StepEvent(request_id="r", step=step, positions=places, token_ids=[], confidences=[])
-        for run in runs
+        StepEvent(
+            request_id="r", step=step, positions=places, token_ids=[], confidences=[], run=number
+        )
+        for number, run in enumerate(runs)
         for step, places in run
     ]
 

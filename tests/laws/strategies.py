@@ -46,6 +46,33 @@ def places(draw) -> dict:
 
 
 @st.composite
+def extras(draw, values: dict) -> dict:
+    """EOS rules, a first draw of its own, a history and growth, where they go with the rest."""
+    extra = {
+        "eos_frontier": draw(st.sampled_from([None, None, 0, 2])),
+        "egi_temperature": draw(st.sampled_from([None, None, None, 0.9])),
+    }
+    if values["order"] == "confidence":
+        extra["eos_annealing"] = draw(st.sampled_from([None, None, 3.0]))
+    is_plain = values["temperature"] == 0 and values["top_k"] is None
+    if is_plain and values["top_p"] in (None, 1.0) and not extra.get("eos_annealing"):
+        extra["history"] = draw(st.sampled_from([0, 0, 3]))
+    return extra
+
+
+@st.composite
+def windows(draw, values: dict) -> dict:
+    """Exact decoding, or an approximate mode."""
+    extra = {"window": draw(st.sampled_from([None, None, "prefix", "dual"]))}
+    if extra["window"] is not None:
+        extra["refresh_every"] = draw(st.sampled_from([None, 1, 2]))
+        extra["vicinity"] = draw(st.sampled_from([0, 2, 40]))
+    if values.get("block_length") or values.get("frontier"):
+        extra["suffix_window"] = draw(st.sampled_from([None, 0, 3]))
+    return extra
+
+
+@st.composite
 def sampling_params(draw, **forced) -> SamplingParams:
     """Parameters over every algorithm, order, filter and noise."""
     alg = draw(st.sampled_from(sorted(STRATEGIES)))
@@ -63,6 +90,8 @@ def sampling_params(draw, **forced) -> SamplingParams:
     }
     if alg != "origin":
         values |= draw(rules()) | draw(places())
+        values |= draw(extras(values))
+    values |= draw(windows(values))
     return SamplingParams(**(values | forced))
 
 
