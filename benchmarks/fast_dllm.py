@@ -17,7 +17,7 @@ from torch import Tensor
 from dream.errors import DreamError
 from dream.model.modeling import Attention, Block, DreamModel, Rotary
 
-__all__ = ["Cache", "Filled", "MasksLeft", "Pass", "fill_blocks", "fill_threshold"]
+__all__ = ["Cache", "CacheMode", "Filled", "MasksLeft", "Pass", "fill_blocks", "fill_threshold"]
 
 CacheMode = Literal["prefix", "dual"]
 
