@@ -39,6 +39,7 @@ def draw(outcomes: Sequence[Outcome], title: str) -> Picture:
             axes.set_visible(False)
         figure.suptitle(title, fontsize=13)
         handles = {text: line for axes in places for line, text in zip(*_legend(axes), strict=True)}
+        handles["front"] = handles.pop("front")  # last
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6)
         return Picture(_as_bytes(figure, "png"), _as_bytes(figure, "svg"))
 
