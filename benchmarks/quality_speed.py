@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.hardware import describe
-from dream import Completion, Engine, EngineConfig, Fixed, Hole, Request, SamplingParams, Template
+from dream import Engine, EngineConfig, Fixed, Hole, Request, SamplingParams, Template
 from dream.model.loader import resolve, weights_sha256
 from dream.params import Alg, Order
 from jobs.evaluate.plots import Line, Panel, Picture, Point, draw
@@ -77,7 +77,7 @@ def measure(
     requests = [
         Request(
             id=str(number),
-            template=_template(engine, question),
+            template=template_of(engine, question),
             params=SamplingParams(**params, seed=question_seed(0, suite.name, number)),
         )
         for number, question in enumerate(suite.questions)
@@ -86,7 +86,10 @@ def measure(
     done = engine.generate(requests)
     seconds = time.perf_counter() - started
     n = len(done)
-    right = sum(_is_right(engine, suite, *pair) for pair in zip(suite.questions, done, strict=True))
+    right = sum(
+        is_right(engine, suite, question, [span.token_ids for span in completion.spans])
+        for question, completion in zip(suite.questions, done, strict=True)
+    )
     interval = wilson(right, n)
     return Outcome(
         suite=suite.name,
@@ -101,6 +104,24 @@ def measure(
         tokens=sum(c.usage.completion_tokens for c in done),
         seconds=round(seconds, 3),
     )
+
+
+def template_of(engine: Engine, question: Question) -> Template:
+    """A question as it is put to an engine."""
+    assert engine.tokenizer is not None
+    encode = engine.tokenizer.encode
+    pieces = [piece for piece in question.pieces if piece != ""]
+    return Template([Hole(p) if isinstance(p, int) else Fixed(encode(p)) for p in pieces])
+
+
+def is_right(
+    engine: Engine, suite: Suite, question: Question, spans: Sequence[Sequence[int]]
+) -> bool:
+    """Whether the filled holes, each up to its end, are right by the suite's first metric."""
+    assert engine.tokenizer is not None
+    texts = [engine.tokenizer.decode(span) for span in spans]
+    metric = next(iter(suite.metrics.values()))
+    return bool(metric(question.problem.input, suite.read_answer(question, texts)))
 
 
 def picture(outcomes: Sequence[Outcome], model: str) -> Picture:
@@ -143,20 +164,6 @@ def main() -> None:
                 print(_row(outcome), flush=True)
     if args.record:
         _record(args.record, outcomes, args.model, _command(args))
-
-
-def _template(engine: Engine, question: Question) -> Template:
-    assert engine.tokenizer is not None
-    encode = engine.tokenizer.encode
-    pieces = [piece for piece in question.pieces if piece != ""]
-    return Template([Hole(p) if isinstance(p, int) else Fixed(encode(p)) for p in pieces])
-
-
-def _is_right(engine: Engine, suite: Suite, question: Question, done: Completion) -> bool:
-    assert engine.tokenizer is not None
-    spans = [engine.tokenizer.decode(span.token_ids) for span in done.spans]
-    metric = next(iter(suite.metrics.values()))
-    return bool(metric(question.problem.input, suite.read_answer(question, spans)))
 
 
 def _point(outcome: Outcome, is_noted: bool) -> Point:
