@@ -71,7 +71,7 @@ class Cache:
         x_WE: Tensor = network.embed_tokens(token_ids_W)
         window = slice(start, start + len(token_ids_W))
         positions_W = torch.arange(window.start, window.stop)
-        rotary = Rotary(self._model.config, positions_W, x_WE.dtype)
+        rotary = Rotary.of(self._model.config, positions_W, x_WE.dtype)
         for layer, block in enumerate(network.layers):
             assert isinstance(block, Block)
             normed_WE = block.input_layernorm(x_WE)
