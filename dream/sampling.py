@@ -24,8 +24,8 @@ WIDTHS = (128, 1024, 8192)
 NO_TOP_K = 2**40
 """A top_k that keeps every token."""
 
-BLOCK = 32
-"""Neighbouring ids of which the largest logit is looked at first."""
+BLOCK, WIDE_BLOCK = 32, 256
+"""Neighbouring ids of which the largest logit is looked at first: for many ids, and for one."""
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """(probs_NK, index_N of the drawn candidate) -> scores_N, higher is surer."""
@@ -80,21 +80,27 @@ def width_of(top_p: float | None, top_k: int | None) -> int:
 def sample(logits_NV: Tensor, params: RowParams, score: Score, width: int) -> Drawn:
     """Draw a token a row from its tempered and filtered distribution, and score it.
 
-    Filters look at the `width` largest logits; whoever settles draws open rows again with V.
+    Overwrites the logits. Filters look at the `width` largest of them; whoever settles draws open
+    rows again with V.
     """
     if params.temperature_N is not None:
-        logits_NV = logits_NV / params.temperature_N[:, None]
-    if params.top_p_N is None or params.top_k_N is None:
-        return _draw(_softmax(logits_NV), None, params.uniform_N, score)
-    return _sample_filtered(logits_NV, params, score, width)
+        logits_NV.div_(params.temperature_N[:, None])
+    if params.top_p_N is not None and params.top_k_N is not None:
+        return _sample_filtered(logits_NV, params, score, width)
+    highest_N, index_N = _highest(logits_NV)
+    weights_NV = logits_NV.sub_(highest_N[:, None]).exp_()
+    probs_NV = weights_NV.div_(row_sum(weights_NV)[:, None])
+    if params.uniform_N is not None:
+        index_N = _inverse_cdf(probs_NV, params.uniform_N)
+    return _scored(probs_NV, index_N, None, score)
 
 
 def certainty(logits_NV: Tensor) -> Certainty:
     """How sure each row is, whatever the temperature and the filters: what commit rules look at."""
-    weights_NV = logits_NV - logits_NV.amax(-1, keepdim=True)
-    shifted_NV = weights_NV.clone()
-    mass_N = row_sum(weights_NV.exp_())
-    mean_N = row_sum(weights_NV.mul_(shifted_NV.clamp_(min=-1e4))) / mass_N
+    shifted_NV = logits_NV - logits_NV.amax(-1, keepdim=True)
+    weights_NV = shifted_NV.exp()
+    mass_N = row_sum(weights_NV)
+    mean_N = row_sum(shifted_NV.clamp_(min=-1e4).mul_(weights_NV)) / mass_N
     return Certainty(1 / mass_N, (mass_N.log() - mean_N).clamp(min=0))
 
 
@@ -103,23 +109,26 @@ def row_sum(x_NV: Tensor) -> Tensor:
     return x_NV.sum(-1) if len(x_NV) > 1 else x_NV.expand(2, -1).sum(-1)[:1]
 
 
-def _draw(probs_NK: Tensor, ids_NK: Tensor | None, uniform_N: Tensor | None, score: Score) -> Drawn:
-    """One candidate a row; equal probabilities go to the first, which is the lowest id."""
-    index_N = _most_probable(probs_NK) if uniform_N is None else _inverse_cdf(probs_NK, uniform_N)
+def _scored(probs_NK: Tensor, index_N: Tensor, ids_NK: Tensor | None, score: Score) -> Drawn:
+    """The drawn candidates by their ids, which are their places where None are given."""
     token_ids_N = index_N if ids_NK is None else ids_NK.gather(1, index_N[:, None])[:, 0]
     drawn_N = probs_NK.gather(1, index_N[:, None])[:, 0]
     is_open_N = torch.zeros_like(token_ids_N, dtype=torch.bool)
     return Drawn(token_ids_N, drawn_N, score(probs_NK, index_N), is_open_N)
 
 
-def _softmax(logits_NV: Tensor) -> Tensor:
-    """Softmax in whole-tensor passes, on a CPU about twice as fast as the fused kernel."""
-    weights_NV = (logits_NV - logits_NV.amax(-1, keepdim=True)).exp_()
-    return weights_NV.div_(row_sum(weights_NV)[:, None])
+def _highest(logits_NV: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest logit of each row and its lowest id, found block by block.
 
-
-def _most_probable(probs_NK: Tensor) -> Tensor:
-    return probs_NK.max(-1).indices
+    A maximum without its place is vectorised on a CPU; one with its place is not.
+    """
+    if logits_NV.shape[1] % WIDE_BLOCK:
+        return logits_NV.max(-1)
+    in_blocks = logits_NV.view(len(logits_NV), -1, WIDE_BLOCK)
+    block_N = in_blocks.amax(-1).max(-1).indices
+    rows_N = torch.arange(len(logits_NV), device=logits_NV.device)
+    values_N, places_N = in_blocks[rows_N, block_N].max(-1)
+    return values_N, block_N * WIDE_BLOCK + places_N
 
 
 def _inverse_cdf(probs_NK: Tensor, uniform_N: Tensor) -> Tensor:
@@ -132,7 +141,7 @@ def _inverse_cdf(probs_NK: Tensor, uniform_N: Tensor) -> Tensor:
 
 
 def _sample_filtered(logits_NV: Tensor, params: RowParams, score: Score, width: int) -> Drawn:
-    """Sample among the `width` largest logits."""
+    """Sample among the `width` largest logits, and overwrite them all."""
     assert params.top_p_N is not None
     assert params.top_k_N is not None
     values, ids = largest(logits_NV, width)
@@ -142,9 +151,12 @@ def _sample_filtered(logits_NV: Tensor, params: RowParams, score: Score, width: 
     is_kept = (params.top_p_N >= 1)[:, None] | (mass_before <= params.top_p_N[:, None])
     kth = params.top_k_N.clamp(max=values.shape[1]) - 1
     is_kept &= values >= values.gather(1, kth[:, None])
-    drawn = _draw(
-        torch.softmax(values.masked_fill(~is_kept, -torch.inf), -1), ids, params.uniform_N, score
+    kept = torch.softmax(values.masked_fill(~is_kept, -torch.inf), -1)
+    # Candidates are sorted, so the first is the most probable and of the lowest id.
+    index_N = (
+        torch.zeros_like(kth) if params.uniform_N is None else _inverse_cdf(kept, params.uniform_N)
     )
+    drawn = _scored(kept, index_N, ids, score)
     if values.shape[1] == logits_NV.shape[1]:
         return drawn
     # Decided: the last candidate is dropped, and it does not tie with the last one kept.
@@ -181,6 +193,6 @@ def _top_ids(logits_NV: Tensor, width: int) -> Tensor:
 
 
 def log_mass(logits_NV: Tensor) -> Tensor:
-    """log of the sum of exp(logit) of each row."""
+    """log of the sum of exp(logit) of each row; overwrites the logits."""
     highest_N = logits_NV.amax(-1)
-    return highest_N + row_sum((logits_NV - highest_N[:, None]).exp_()).log()
+    return highest_N + row_sum(logits_NV.sub_(highest_N[:, None]).exp_()).log()

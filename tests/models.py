@@ -39,7 +39,7 @@ def ending_engine(**config) -> Engine:
 
 def settled_sample(logits: torch.Tensor, params: RowParams, score: Score) -> Drawn:
     """`sample`, and again over all logits for the rows that it left open, as the engine does."""
-    drawn = sample(logits, params, score, WIDTHS[0])
+    drawn = sample(logits.clone(), params, score, WIDTHS[0])
     rows = drawn.is_open_N.nonzero()[:, 0]
     if not len(rows):
         return drawn

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from dream.engine.batch import Batch, RuleBatch
 from dream.engine.forms import Group
@@ -23,7 +24,7 @@ from dream.sampling import Certainty, Drawn, certainty, sample
 
 __all__ = ["HostCommit", "ModelRunner", "Sampled"]
 
-SLICE_BYTES = 4 * 2**20
+SLICE_BYTES = 5 * 2**18
 """Logits a CPU samples at a time: what stays in its cache from one pass to the next."""
 
 
@@ -62,6 +63,7 @@ class ModelRunner:
         self._eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.int64, device=model.device)
         self._max_logit_rows = max_logit_rows
         self._histories = histories
+        self._logits_MV = self._buffer()
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
@@ -127,8 +129,17 @@ class ModelRunner:
         """Empty the histories of these slots."""
         self._histories.forget(torch.from_numpy(slots).to(self._model.device, non_blocking=True))
 
+    def _buffer(self) -> Tensor | None:
+        """Where the logits of every chunk go, on a CPU; CUDA's allocator keeps its own."""
+        head = self._model.lm_head.weight
+        if head.device.type != "cpu" or isinstance(head, DTensor):
+            return None
+        return torch.empty(self._max_logit_rows, len(head), dtype=head.dtype)
+
     def _logits(self, hidden_NE: Tensor) -> Tensor:
-        logits_NV = self._model.logits(hidden_NE).float()
+        """Float32 logits of at most max_logit_rows rows; they last until the next call."""
+        out_NV = None if self._logits_MV is None else self._logits_MV[: len(hidden_NE)]
+        logits_NV = self._model.logits(hidden_NE, out_NV).float()
         return logits_NV.index_fill_(1, self._suppressed, -torch.inf)
 
     def _sample_chunk(self, hidden_NE: Tensor, group: Group, rows: slice) -> Iterator[Sampled]:
@@ -151,12 +162,12 @@ class ModelRunner:
             )
             return Sampled(drawn, sure)
         params = group.params.take(rows)
+        if group.eos_divisors_N is None:
+            return Sampled(sample(logits_NV, params, group.score, form.width), sure)
+        annealed_NV = self._annealed(logits_NV, group.eos_divisors_N[rows])
+        ranked = sample(annealed_NV, params, group.score, form.width)
         drawn = sample(logits_NV, params, group.score, form.width)
-        if group.eos_divisors_N is not None:
-            annealed_NV = self._annealed(logits_NV, group.eos_divisors_N[rows])
-            ranked = sample(annealed_NV, params, group.score, form.width)
-            drawn = drawn._replace(scores_N=ranked.scores_N)
-        return Sampled(drawn, sure)
+        return Sampled(drawn._replace(scores_N=ranked.scores_N), sure)
 
     def _annealed(self, logits_NV: Tensor, divisors_N: Tensor) -> Tensor:
         """Logits for the score alone: those of EOS divided."""

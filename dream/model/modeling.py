@@ -182,8 +182,13 @@ class DreamModel(PreTrainedModel):
         out_NE: Tensor = last(x_TE, rotary, layout, self.backend, layout.wanted)
         return out_NE
 
-    def logits(self, hidden_NE: Tensor) -> Tensor:
-        """Logits [N, V] in the model's dtype, for rows of `forward`'s result."""
+    def logits(self, hidden_NE: Tensor, out_NV: Tensor | None = None) -> Tensor:
+        """Logits [N, V] in the model's dtype, for rows of `forward`'s result; in `out_NV` if given.
+
+        A CPU takes new pages for every large result, which costs as much as half the product.
+        """
+        if out_NV is not None:
+            return torch.mm(self.model.norm(hidden_NE), self.lm_head.weight.t(), out=out_NV)
         logits_NV: Tensor = self.lm_head(self.model.norm(hidden_NE))
         return logits_NV
 

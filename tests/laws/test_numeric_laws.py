@@ -134,7 +134,7 @@ def test_drawn_tokens_follow_their_distribution():
     noise = torch.from_numpy(uniforms(5, Purpose.TOKEN, 0, np.arange(40_000)))
     params = RowParams(temperature_N=torch.full((40_000,), 0.8), uniform_N=noise)
 
-    drawn = sample(logits, params, STRATEGIES["maskgit_plus"].score, 0)
+    drawn = sample(logits.clone(), params, STRATEGIES["maskgit_plus"].score, 0)
 
     found = torch.bincount(drawn.token_ids_N, minlength=4) / 40_000
     expected = (logits[0] / 0.8).softmax(-1)
