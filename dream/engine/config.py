@@ -22,6 +22,7 @@ class EngineConfig:
     max_model_len: longest canvas; Dream 7B was trained on 2048 tokens in all.
     max_rows_per_step: canvas rows of one forward (one longer canvas still runs alone).
     max_logit_rows: rows whose logits exist at one time.
+    max_cache_rows: rows of keys and values that approximate modes may keep; 0 keeps none.
     tensor_parallel: processes that hold a part of the weights each. torch.distributed has to be
         initialised with so many; all of them run the same calls.
     """
@@ -32,6 +33,7 @@ class EngineConfig:
     max_model_len: int = 2048
     max_rows_per_step: int = 4096
     max_logit_rows: int = 128
+    max_cache_rows: int = 0
     tensor_parallel: int = 1
 
     def __post_init__(self) -> None:
@@ -41,6 +43,9 @@ class EngineConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InvalidRequest(name, getattr(self, name), "an integer >= 1")
+        rows = self.max_cache_rows
+        if not isinstance(rows, int) or isinstance(rows, bool) or rows < 0:
+            raise InvalidRequest("max_cache_rows", rows, "an integer >= 0")
         try:
             torch.device(self.device)
         except RuntimeError as error:

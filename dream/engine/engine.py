@@ -14,11 +14,13 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from dream.canvas import Canvas
 from dream.engine.batch import Batch, collate
 from dream.engine.config import DTYPES, EngineConfig
+from dream.engine.memory import available_memory, check
 from dream.engine.runner import HostCommit, ModelRunner
 from dream.engine.scheduler import Scheduler
 from dream.engine.stats import EngineStats
 from dream.errors import ContextLengthExceeded, EngineError, InvalidRequest
 from dream.likelihood import LikelihoodParams, estimate_log_likelihood
+from dream.model.config import read_config
 from dream.model.loader import load_model, resolve
 from dream.model.modeling import DreamModel
 from dream.model.tokenizer import Tokenizer
@@ -59,6 +61,7 @@ class Engine:
         if torch.device(config.device).type == "cuda" and not torch.cuda.is_available():
             raise InvalidRequest("device", config.device, "cpu, as torch finds no CUDA device here")
         folder = resolve(model)
+        check(read_config(folder), config, available_memory(config.device))
         network = load_model(
             folder,
             dtype=DTYPES[config.dtype],
