@@ -35,7 +35,8 @@ DREAM_7B = DreamConfig(
     **REST,
 )
 MEASURE = """
-import json, resource, sys
+import json, sys
+from pathlib import Path
 import torch
 from dream import Engine, EngineConfig
 from dream.model.config import DreamConfig
@@ -44,7 +45,9 @@ from tests.models import request
 shape, config = json.loads(sys.argv[1]), EngineConfig(**json.loads(sys.argv[2]))
 model = DreamModel(DreamConfig(**shape)).eval().requires_grad_(False)
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not ru_maxrss, which a child inherits from the process that started it.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 def run(lengths, **params):
     engine = Engine(model, None, config)
     wanted = [request(str(n), [[5] * 8, length - 8], **params) for n, length in enumerate(lengths)]
