@@ -83,7 +83,7 @@ def main(words: Sequence[str] | None = None) -> None:
     bench = Bench(size=size, device=args.device, model=None)
     rows = max(size.step_rows)
     check(size.shape, bench.config(rows=rows), available_memory(args.device))
-    bench.model = random_model(size, args.device)
+    bench.model = random_model(size.shape, size.dtype, args.device)
     bench.degree = args.processes or _degree(bench)
     print(f"{args.size} on {device_name(args.device)}", flush=True)
     found, errors = measure(bench)

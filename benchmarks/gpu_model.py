@@ -180,11 +180,13 @@ class Bench:
         return Engine(self.network, None, config)
 
 
-def random_model(size: Size, device: str, mesh: DeviceMesh | None = None) -> DreamModel:
+def random_model(
+    shape: DreamConfig, dtype: str, device: str, mesh: DeviceMesh | None = None
+) -> DreamModel:
     """The network with random weights made on the device, over a mesh each process's part."""
     with torch.device("meta"):
-        is_16_bit = torch.device(device).type == "cuda" and size.dtype != "float32"
-        model = DreamModel(size.shape, "varlen" if is_16_bit else "sdpa").to(DTYPES[size.dtype])
+        backend = EngineConfig(device=device, dtype=dtype).attention
+        model = DreamModel(shape, backend).to(DTYPES[dtype])
     if mesh is not None:
         parallelize(model, mesh)
     model = model.to_empty(device=device).eval().requires_grad_(False)
@@ -198,7 +200,7 @@ def random_model(size: Size, device: str, mesh: DeviceMesh | None = None) -> Dre
         else:
             part.fill_(1)
     if mesh is None:  # the plain loop has no guard against predicting the mask
-        model.lm_head.weight[size.shape.mask_token_id] = 0
+        model.lm_head.weight[shape.mask_token_id] = 0
     return model
 
 

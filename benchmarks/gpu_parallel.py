@@ -26,7 +26,7 @@ def main() -> None:
         world_size=degree,
     )
     size = SIZES[name]
-    model = random_model(size, kind, init_device_mesh(kind, (degree,)))
+    model = random_model(size.shape, size.dtype, kind, init_device_mesh(kind, (degree,)))
     bench = Bench(size=size, device=kind, model=model, degree=degree)
     tokens_per_s = one_request(bench, Budget(seconds))
     dist.destroy_process_group()
