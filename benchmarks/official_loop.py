@@ -28,14 +28,17 @@ def diffusion_generate(
     top_k: int | None = None,
     eps: float = 1e-3,
 ) -> Tensor:
-    """Token ids [B, L] after `steps` steps of alg "entropy", prompts of one length."""
-    mask_id = model.config.mask_token_id
-    x_BL = torch.nn.functional.pad(prompts_BP, (0, max_new_tokens), value=mask_id)
+    """Token ids [B, L] after `steps` steps of alg "entropy", prompts of one length.
+
+    Everything is on the model's device.
+    """
+    mask_id, device = model.config.mask_token_id, model.device
+    x_BL = torch.nn.functional.pad(prompts_BP.to(device), (0, max_new_tokens), value=mask_id)
     rows, length = x_BL.shape
     timesteps = torch.linspace(1, eps, steps + 1)
     for i in range(steps):
         mask_BL = x_BL == mask_id
-        layout = PackedLayout.of([length] * rows, "cpu")
+        layout = PackedLayout.of([length] * rows, device)
         logits_BLV = model.logits(model(x_BL.flatten(), layout)).view(rows, length, -1)
         logits_BLV = torch.cat([logits_BLV[:, :1], logits_BLV[:, :-1]], dim=1)
         confidence_M, tokens_M = sample_tokens(logits_BLV[mask_BL], temperature, top_p, top_k)
@@ -44,12 +47,12 @@ def diffusion_generate(
         count = int(left * share) if i < steps - 1 else int(left)
         if count == 0:
             continue
-        full_BL = torch.full((rows, length), -torch.inf)
+        full_BL = torch.full_like(x_BL, -torch.inf, dtype=confidence_M.dtype)
         full_BL[mask_BL] = confidence_M
         chosen_BC = full_BL.topk(count).indices
         drawn_BL = torch.full_like(x_BL, mask_id)
         drawn_BL[mask_BL] = tokens_M
-        row_index = torch.arange(rows)[:, None].expand_as(chosen_BC)
+        row_index = torch.arange(rows, device=device)[:, None].expand_as(chosen_BC)
         x_BL[row_index, chosen_BC] = drawn_BL[row_index, chosen_BC]
     return x_BL
 

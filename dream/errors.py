@@ -8,6 +8,7 @@ __all__ = [
     "DreamError",
     "EngineError",
     "InvalidRequest",
+    "MemoryExceeded",
 ]
 
 
@@ -30,6 +31,14 @@ class InvalidRequest(DreamError, ValueError):
 
 class ContextLengthExceeded(InvalidRequest):
     """The template is longer than the model's context."""
+
+
+class MemoryExceeded(InvalidRequest):
+    """The device has too little memory; `fits` are the options that would do, with their values."""
+
+    def __init__(self, field: str, value: object, allowed: str, fits: dict[str, int]) -> None:
+        super().__init__(field, value, allowed)
+        self.fits = fits
 
 
 class CheckpointError(DreamError):

@@ -12,8 +12,7 @@ __all__ = ["DTYPES", "EngineConfig"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-COUNTS = ["max_model_len", "max_rows_per_step", "quantum", "max_logit_rows", "max_cache_rows"]
-COUNTS += ["tensor_parallel"]
+COUNTS = ["max_model_len", "max_rows_per_step", "quantum", "max_logit_rows", "tensor_parallel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +25,8 @@ class EngineConfig:
     max_rows_per_step: canvas rows of one forward (one longer canvas still runs alone). More give
         throughput, until the device is busy; fewer give latency.
     quantum: rows a request may have computed before those that wait go first.
-    max_cache_rows: positions for which something is kept between steps (`window`, `history`).
     max_logit_rows: rows whose logits exist at one time.
+    max_cache_rows: positions for which something may be kept between steps (`window`, `history`).
     tensor_parallel: processes that hold a part of the weights each. torch.distributed has to be
         initialised with so many; all of them run the same calls.
     """
@@ -49,6 +48,9 @@ class EngineConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InvalidRequest(name, getattr(self, name), "an integer >= 1")
+        rows = self.max_cache_rows
+        if not isinstance(rows, int) or isinstance(rows, bool) or rows < 0:
+            raise InvalidRequest("max_cache_rows", rows, "an integer >= 0")
         try:
             torch.device(self.device)
         except RuntimeError as error:

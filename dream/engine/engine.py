@@ -15,6 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from dream.canvas import Canvas
 from dream.engine.batch import Batch, collate
 from dream.engine.config import DTYPES, EngineConfig
+from dream.engine.memory import available_memory, check
 from dream.engine.readers import Readers
 from dream.engine.runner import HostCommit, ModelRunner
 from dream.engine.scheduler import Scheduler
@@ -25,6 +26,7 @@ from dream.growth import grown, largest_length
 from dream.history import HistoryPool
 from dream.likelihood import LikelihoodParams, estimate_log_likelihood
 from dream.model.cache import KeyValueCache
+from dream.model.config import read_config
 from dream.model.loader import load_model, resolve
 from dream.model.modeling import DreamModel
 from dream.model.tokenizer import Tokenizer
@@ -79,6 +81,7 @@ class Engine:
         if torch.device(config.device).type == "cuda" and not torch.cuda.is_available():
             raise InvalidRequest("device", config.device, "cpu, as torch finds no CUDA device here")
         folder = resolve(model)
+        check(read_config(folder), config, available_memory(config.device))
         network = load_model(
             folder,
             dtype=DTYPES[config.dtype],

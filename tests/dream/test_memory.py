@@ -1,0 +1,268 @@
+"""Memory is planned before a weight is read, and what does not fit is refused with a remedy."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dream import Engine, EngineConfig
+from dream.engine import memory
+from dream.engine.memory import check, host_memory, plan
+from dream.errors import MemoryExceeded
+from dream.model.config import DreamConfig
+from dream.model.modeling import DreamModel
+
+ROOT = Path(__file__).parents[2]
+SIZES = {"hidden_size": 384, "num_hidden_layers": 10, "intermediate_size": 1152}
+SIZES |= {"num_attention_heads": 6, "num_key_value_heads": 2, "vocab_size": 8192}
+REST = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "rope_theta": 1e6}
+REST |= {"mask_token_id": 1, "eos_token_id": 2}
+BODY = DreamConfig(**SIZES, **REST)
+DREAM_7B = DreamConfig(
+    hidden_size=3584,
+    num_hidden_layers=28,
+    intermediate_size=18_944,
+    num_attention_heads=28,
+    num_key_value_heads=4,
+    vocab_size=152_064,
+    **REST,
+)
+MEASURE = """
+import json, sys
+from pathlib import Path
+import torch
+from dream import Engine, EngineConfig
+from dream.model.config import DreamConfig
+from dream.model.modeling import DreamModel
+from tests.models import request
+shape, config = json.loads(sys.argv[1]), EngineConfig(**json.loads(sys.argv[2]))
+model = DreamModel(DreamConfig(**shape)).eval().requires_grad_(False)
+def peak():
+    # Not ru_maxrss, which a child inherits from the process that started it.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+def run(lengths, **params):
+    engine = Engine(model, None, config)
+    wanted = [request(str(n), [[5] * 8, length - 8], **params) for n, length in enumerate(lengths)]
+    engine.generate(wanted)
+options = json.loads(sys.argv[3])
+run([16, 24], **options)
+before = peak()
+halves = config.max_rows_per_step // 2
+run([128] * (halves // 128) + [256] * (halves // 256), **options)
+print(peak() - before)
+"""
+DRAWN = {"steps": 1, "temperature": 1.0, "top_p": 0.99}
+"""Random weights give flat rows, all of which top_p leaves undecided: the dearest form."""
+
+
+def growth(config: dict[str, object], params: dict[str, object], **environment: str) -> int:
+    """Bytes by which the resident peak of a process grows over a full step of the body."""
+    words = [json.dumps(part) for part in (SIZES | REST, config, params)]
+    found = subprocess.run(
+        [sys.executable, "-c", MEASURE, *words],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(found.stdout)
+
+
+@pytest.mark.parametrize("shape", [BODY, DREAM_7B])
+def test_weights_are_those_of_the_model(shape):
+    with torch.device("meta"):
+        model = DreamModel(shape)
+
+    wanted = sum(parameter.numel() for parameter in model.parameters()) * 2
+
+    assert plan(shape, EngineConfig(dtype="bfloat16")).weights == wanted
+
+
+def test_dream_7b_needs_what_the_roofline_says():
+    config = EngineConfig(device="cuda", dtype="bfloat16", max_cache_rows=1024)
+
+    found = plan(DREAM_7B, config)
+
+    assert found.weights == pytest.approx(15.23e9, rel=1e-3)
+    assert found.cache == 1024 * 57_344
+    assert found.activations / 4096 == pytest.approx(135e3, rel=0.4)
+
+
+@pytest.mark.parametrize(
+    ("field", "part"),
+    [
+        ("max_rows_per_step", "activations"),
+        ("max_logit_rows", "logits"),
+        ("max_cache_rows", "cache"),
+    ],
+)
+def test_a_larger_option_takes_more_for_its_part_alone(field, part):
+    config = EngineConfig(max_rows_per_step=4096, max_logit_rows=64, max_cache_rows=64)
+    larger = replace(config, **{field: 2 * getattr(config, field)})
+
+    before, after = plan(BODY, config), plan(BODY, larger)
+
+    assert getattr(after, part) == 2 * getattr(before, part)
+    assert after.total - before.total == getattr(before, part)
+
+
+@pytest.mark.parametrize(
+    "field", sorted({*SIZES, "max_position_embeddings"} - {"num_attention_heads"})
+)
+def test_a_larger_model_takes_no_less_of_anything(field):
+    """Only more heads of one width may take less: they are narrower, and so are the keys."""
+    values = SIZES | REST
+    larger = DreamConfig(**values | {field: 2 * values[field]})
+    config = EngineConfig(max_cache_rows=64, max_rows_per_step=16, max_model_len=10_000)
+
+    before, after = plan(BODY, config), plan(larger, config)
+
+    assert after.total > before.total
+    for part in ("weights", "activations", "logits", "cache"):
+        assert getattr(after, part) >= getattr(before, part)
+
+
+def test_processes_share_what_is_split():
+    one = plan(DREAM_7B, EngineConfig(dtype="bfloat16", max_cache_rows=64))
+    four = plan(DREAM_7B, EngineConfig(dtype="bfloat16", max_cache_rows=64, tensor_parallel=4))
+
+    assert four.cache * 4 == one.cache
+    assert one.weights / 4 < four.weights < one.weights / 3
+    assert four.activations < one.activations
+
+
+def test_a_canvas_longer_than_a_step_is_counted():
+    assert plan(BODY, EngineConfig(max_rows_per_step=1)) == plan(
+        BODY, EngineConfig(max_rows_per_step=2048)
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        (EngineConfig(max_rows_per_step=100_000), "max_rows_per_step"),
+        (EngineConfig(max_logit_rows=50_000), "max_logit_rows"),
+        (EngineConfig(max_cache_rows=10**6), "max_cache_rows"),
+    ],
+)
+def test_a_refusal_names_the_dearest_option_and_the_largest_value_that_fits(config, field):
+    available = 2**30
+
+    with pytest.raises(MemoryExceeded) as error:
+        check(BODY, config, available)
+
+    value = error.value.fits[field]
+    assert (error.value.field, error.value.value) == (field, getattr(config, field))
+    assert str(value) in error.value.allowed
+    assert check(BODY, replace(config, **{field: value}), available).total <= available
+    assert plan(BODY, replace(config, **{field: value + 1})).total > available
+
+
+def test_where_no_single_option_suffices_several_are_named():
+    config = EngineConfig(max_rows_per_step=100_000, max_logit_rows=50_000)
+
+    with pytest.raises(MemoryExceeded) as error:
+        check(BODY, config, 2**28)
+
+    assert len(error.value.fits) > 1
+    assert check(BODY, replace(config, **error.value.fits), 2**28).total <= 2**28
+
+
+def test_a_device_too_small_for_the_weights_is_what_is_named():
+    with pytest.raises(MemoryExceeded, match=r"device='cpu'.*weights 28.4 GiB"):
+        check(DREAM_7B, EngineConfig(), 2**34)
+
+
+def test_nothing_is_refused_where_nobody_tells_what_is_free():
+    assert check(DREAM_7B, EngineConfig(), None).weights > 0
+
+
+def test_an_engine_is_refused_before_any_weight_is_read(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text(json.dumps(SIZES | REST | {"model_type": "Dream"}))
+    monkeypatch.setattr(memory, "host_memory", lambda: 2**30)
+
+    with pytest.raises(MemoryExceeded) as error:
+        Engine.from_pretrained(tmp_path, EngineConfig(max_rows_per_step=100_000))
+
+    assert error.value.field == "max_rows_per_step"
+
+
+def test_activations_in_use_are_below_the_plan_and_above_half_of_it():
+    """Without a heap that keeps what is freed, resident bytes are those in use."""
+    config = {"max_rows_per_step": 2048, "max_logit_rows": 8}
+
+    in_use = growth(config, {"steps": 1}, MALLOC_MMAP_THRESHOLD_="131072")
+
+    planned = plan(BODY, EngineConfig(**config, device="cuda"))
+    assert planned.activations / 2 < in_use < planned.activations + planned.logits
+
+
+def test_a_step_of_the_dearest_form_stays_below_the_plan():
+    config = {"max_rows_per_step": 2048, "max_logit_rows": 256}
+
+    used = growth(config, DRAWN)
+
+    planned = plan(BODY, EngineConfig(**config))
+    assert used < planned.activations + planned.logits
+
+
+def files(root: Path, contents: dict[str, str]) -> Path:
+    for name, text in contents.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+MEMINFO = {"proc/meminfo": "MemTotal: 9000 kB\nMemAvailable: 8000 kB\n"}
+
+
+def test_a_host_without_groups_has_what_the_kernel_says(tmp_path):
+    assert host_memory(files(tmp_path, MEMINFO)) == 8000 * 1024
+
+
+def test_a_system_without_these_files_tells_nothing(tmp_path):
+    assert host_memory(tmp_path) is None
+
+
+def test_the_limit_of_a_group_around_a_process_counts(tmp_path):
+    groups = {
+        "proc/self/cgroup": "0::/pod/container\n",
+        "sys/fs/cgroup/pod/memory.max": "1000000\n",
+        "sys/fs/cgroup/pod/memory.current": "400000\n",
+        "sys/fs/cgroup/pod/memory.stat": "anon 300000\ninactive_file 50000\n",
+        "sys/fs/cgroup/pod/container/memory.max": "max\n",
+        "sys/fs/cgroup/pod/container/memory.current": "400000\n",
+    }
+
+    assert host_memory(files(tmp_path, MEMINFO | groups)) == 650_000
+
+
+def test_the_first_version_of_groups_is_read_too(tmp_path):
+    groups = {
+        "proc/self/cgroup": "5:cpu:/\n4:memory:/not/mounted/here\n0::/\n",
+        "sys/fs/cgroup/memory/memory.limit_in_bytes": "2000000\n",
+        "sys/fs/cgroup/memory/memory.usage_in_bytes": "1500000\n",
+        "sys/fs/cgroup/memory/memory.stat": "inactive_file 1\ntotal_inactive_file 100000\n",
+    }
+
+    assert host_memory(files(tmp_path, MEMINFO | groups)) == 600_000
+
+
+def test_a_group_that_is_over_its_limit_has_nothing_left(tmp_path):
+    groups = {
+        "proc/self/cgroup": "0::/\n",
+        "sys/fs/cgroup/memory.max": "1000\n",
+        "sys/fs/cgroup/memory.current": "2000\n",
+    }
+
+    assert host_memory(files(tmp_path, MEMINFO | groups)) == 0
