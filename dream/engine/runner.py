@@ -27,6 +27,9 @@ __all__ = ["HostCommit", "ModelRunner", "Sampled"]
 SLICE_BYTES = 5 * 2**18
 """Logits a CPU samples at a time: what stays in its cache from one pass to the next."""
 
+WHOLE_ROWS = 16
+"""Rows whose whole vocabulary is sorted at a time: that takes many copies of their logits."""
+
 
 class Sampled(NamedTuple):
     """A token for every candidate, and how sure its row is."""
@@ -88,9 +91,10 @@ class ModelRunner:
     ) -> Sampled:
         """The same, where these rows have been drawn from the whole vocabulary."""
         fields = [field.clone() for field in sampled.drawn]
+        size = min(WHOLE_ROWS, self._max_logit_rows)
         for group in batch.groups:
             open_here = open_N[(open_N >= group.rows.start) & (open_N < group.rows.stop)]
-            for chunk in _chunks(slice(0, len(open_here)), self._max_logit_rows):
+            for chunk in _chunks(slice(0, len(open_here)), size):
                 rows = torch.from_numpy(open_here[chunk]).to(hidden_NE.device, non_blocking=True)
                 logits_NV = self._logits(hidden_NE[rows])
                 params = group.params.take(rows - group.rows.start)

@@ -50,7 +50,8 @@ def peak():
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 def run(lengths, **params):
     engine = Engine(model, None, config)
-    wanted = [request(str(n), [[5] * 8, length - 8], **params) for n, length in enumerate(lengths)]
+    shapes = [[[5 + n] * 8, length - 8] for n, length in enumerate(lengths)]
+    wanted = [request(str(n), shape, **params) for n, shape in enumerate(shapes)]
     engine.generate(wanted)
 options = json.loads(sys.argv[3])
 run([16, 24], **options)
