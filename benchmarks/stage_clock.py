@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
 from dream import Engine
 from dream.engine.batch import Batch
-from dream.engine.runner import HostCommit, ModelRunner
+from dream.engine.runner import HostCommit, ModelRunner, Sampled
 from dream.model.modeling import DreamModel
 from dream.remasking import Commit
 
@@ -23,7 +25,8 @@ __all__ = ["Mark", "StageClock", "Stages", "reached"]
 class Stages:
     """Seconds of one step, or their sums over many; the head's are part of commit's.
 
-    collate: until the forward is called, scheduling included. forward, commit: on the device.
+    collate: until the forward is called, scheduling included. forward, commit (drawing and
+    choosing): on the device.
     to_host: what is left until the tokens are on the host. settle: from there to the end.
     """
 
@@ -77,10 +80,7 @@ class StageClock:
         self._device = device
         self._marks: dict[str, Mark] = {}
         self._head: list[Mark] = []
-        self._hooks = (
-            model.lm_head.register_forward_pre_hook(self._enter_head),
-            model.lm_head.register_forward_hook(self._leave_head),
-        )
+        self._logits = model.logits
 
     @classmethod
     @contextmanager
@@ -89,12 +89,12 @@ class StageClock:
         runner = engine._runner
         clock = cls(runner, model, engine.config.device)
         engine._runner = clock  # type: ignore[assignment]
+        model.logits = clock.logits  # type: ignore[method-assign]
         try:
             yield clock
         finally:
             engine._runner = runner
-            for hook in clock._hooks:
-                hook.remove()
+            del model.logits
 
     def step(self, engine: Engine) -> Stages:
         """Run one step of the engine."""
@@ -103,8 +103,8 @@ class StageClock:
         engine.step()
         end = time.perf_counter()
         marks = self._marks
-        forward = marks["forward"].until(marks["commit"])
-        commit = marks["commit"].until(marks["to_host"])
+        forward = marks["forward"].until(marks["sample"])
+        commit = marks["sample"].until(marks["to_host"])
         called, arrived = marks["forward"].host_s, marks["arrived"].host_s
         return Stages(
             step=end - start,
@@ -121,23 +121,38 @@ class StageClock:
         self._mark("forward")
         return self._runner.forward(batch)
 
-    def commit(self, hidden_NE: Tensor, batch: Batch) -> Commit:
-        """As `ModelRunner.commit`."""
-        self._mark("commit")
-        return self._runner.commit(hidden_NE, batch)
+    def sample(self, hidden_NE: Tensor, batch: Batch) -> Sampled:
+        """As `ModelRunner.sample`."""
+        self._mark("sample")
+        return self._runner.sample(hidden_NE, batch)
 
-    def to_host(self, commit: Commit) -> HostCommit:
+    def sample_whole(
+        self, sampled: Sampled, open_N: NDArray[np.int64], hidden_NE: Tensor, batch: Batch
+    ) -> Sampled:
+        """As `ModelRunner.sample_whole`."""
+        return self._runner.sample_whole(sampled, open_N, hidden_NE, batch)
+
+    def commit(self, sampled: Sampled, batch: Batch) -> Commit:
+        """As `ModelRunner.commit`."""
+        return self._runner.commit(sampled, batch)
+
+    def to_host(self, commit: Commit, sampled: Sampled) -> HostCommit:
         """As `ModelRunner.to_host`."""
         self._mark("to_host")
-        found = self._runner.to_host(commit)
+        found = self._runner.to_host(commit, sampled)
         self._mark("arrived")
         return found
 
+    def forget(self, slots: NDArray[np.int64]) -> None:
+        """As `ModelRunner.forget`."""
+        self._runner.forget(slots)
+
+    def logits(self, hidden_NE: Tensor, out_NV: Tensor | None = None) -> Tensor:
+        """As `DreamModel.logits`."""
+        self._head.append(Mark(self._device))
+        logits_NV = self._logits(hidden_NE, out_NV)
+        self._head.append(Mark(self._device))
+        return logits_NV
+
     def _mark(self, name: str) -> None:
         self._marks[name] = Mark(self._device)
-
-    def _enter_head(self, module: nn.Module, inputs: object) -> None:
-        self._head.append(Mark(self._device))
-
-    def _leave_head(self, module: nn.Module, inputs: object, output: object) -> None:
-        self._head.append(Mark(self._device))
