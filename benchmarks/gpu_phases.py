@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.gpu_model import Bench, Budget, Finding, requests
-from benchmarks.official_loop import diffusion_generate
+from benchmarks.official_loop import Options, diffusion_generate
 from benchmarks.roofline import Rates, block_ceiling, exact_ceiling, step_flop
 from benchmarks.stage_clock import StageClock, Stages, reached
 from dream import Engine, Request
@@ -256,9 +256,15 @@ def _beside_loop(bench: Bench, batch: int, budget: Budget) -> list[Finding]:
     shape = {"prompt": size.prompt, "holes": size.canvas}
     wanted = requests(size, batch, **shape, steps=size.loop_steps)
     prompts_BP = torch.tensor([r.template.segments[0].token_ids for r in wanted])  # type: ignore[union-attr]
-    options = {"max_new_tokens": size.canvas, "steps": size.loop_steps}
+    options = Options(steps=size.loop_steps)
     calls: tuple[Callable[[], object], ...] = (
-        partial(diffusion_generate, bench.network, prompts_BP, **options),  # type: ignore[arg-type]
+        partial(
+            diffusion_generate,
+            bench.network,
+            prompts_BP,
+            max_new_tokens=size.canvas,
+            options=options,
+        ),
         partial(engine.generate, wanted),
     )
     seconds: tuple[list[float], list[float]] = ([], [])
