@@ -27,6 +27,9 @@ class EngineConfig:
     quantum: rows a request may have computed before those that wait go first.
     max_logit_rows: rows whose logits exist at one time.
     max_cache_rows: positions for which something may be kept between steps (`window`, `history`).
+    compile: compile norms and MLPs with torch.compile, which takes a C++ or CUDA toolchain and some
+        seconds at the first step; may round otherwise.
+    cuda_graphs: run small steps as CUDA graphs (with the variable-length kernel alone).
     tensor_parallel: processes that hold a part of the weights each. torch.distributed has to be
         initialised with so many; all of them run the same calls.
     """
@@ -39,6 +42,8 @@ class EngineConfig:
     quantum: int = 2**18
     max_logit_rows: int = 128
     max_cache_rows: int = 4096
+    compile: bool = False
+    cuda_graphs: bool = False
     tensor_parallel: int = 1
 
     def __post_init__(self) -> None:
@@ -51,10 +56,18 @@ class EngineConfig:
         rows = self.max_cache_rows
         if not isinstance(rows, int) or isinstance(rows, bool) or rows < 0:
             raise InvalidRequest("max_cache_rows", rows, "an integer >= 0")
+        for name in ("compile", "cuda_graphs"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidRequest(name, getattr(self, name), "true or false")
         try:
             torch.device(self.device)
         except RuntimeError as error:
             raise InvalidRequest("device", self.device, "a torch device") from error
+
+    @property
+    def has_graphs(self) -> bool:
+        """Whether small steps run as CUDA graphs: attention that loops on the host cannot."""
+        return self.cuda_graphs and self.attention == "varlen"
 
     @property
     def attention(self) -> str:

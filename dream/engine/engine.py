@@ -15,6 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from dream.canvas import Canvas
 from dream.engine.batch import Batch, collate
 from dream.engine.config import DTYPES, EngineConfig
+from dream.engine.graphs import ForwardGraphs, capture_cuda
 from dream.engine.memory import available_memory, check
 from dream.engine.readers import Readers
 from dream.engine.runner import HostCommit, ModelRunner
@@ -28,7 +29,7 @@ from dream.likelihood import LikelihoodParams, estimate_log_likelihood
 from dream.model.cache import KeyValueCache
 from dream.model.config import read_config
 from dream.model.loader import load_model, resolve
-from dream.model.modeling import DreamModel
+from dream.model.modeling import DreamModel, compile_rows
 from dream.model.tokenizer import Tokenizer
 from dream.remasking import STRATEGIES
 from dream.request import Completion, Request, StepEvent
@@ -56,6 +57,8 @@ class Engine:
         self.max_model_len = min(config.max_model_len, shape.max_position_embeddings)
         self._device = torch.device(config.device)
         self._model = model
+        if config.compile:
+            compile_rows(model)
         self._cache = KeyValueCache(
             shape, config.max_cache_rows, DTYPES[config.dtype], self._device, config.tensor_parallel
         )
@@ -65,6 +68,7 @@ class Engine:
             eos_ids=self.eos_token_ids,
             max_logit_rows=config.max_logit_rows,
             histories=HistoryPool(config.max_cache_rows, self._device),
+            graphs=ForwardGraphs(model, capture_cuda) if config.has_graphs else None,
         )
         self._scheduler = Scheduler(
             max_rows=config.max_rows_per_step,

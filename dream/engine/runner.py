@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from dream.engine.batch import Batch, RuleBatch
 from dream.engine.forms import Group
+from dream.engine.graphs import ForwardGraphs
 from dream.history import HistoryPool
 from dream.model.modeling import DreamModel
 from dream.remasking import Commit, Ranked, apply_rules, stable_order
@@ -60,18 +61,20 @@ class ModelRunner:
         eos_ids: Iterable[int],
         max_logit_rows: int,
         histories: HistoryPool,
+        graphs: ForwardGraphs | None = None,
     ) -> None:
         self._model = model
         self._suppressed = torch.tensor(suppressed, dtype=torch.int64, device=model.device)
         self._eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.int64, device=model.device)
         self._max_logit_rows = max_logit_rows
         self._histories = histories
+        self._forward = model if graphs is None else graphs.forward
         self._logits_MV = self._buffer()
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
         """Hidden states [N, E] of the rows that predict the candidates."""
-        hidden_NE: Tensor = self._model(batch.token_ids_T, batch.layout)
+        hidden_NE: Tensor = self._forward(batch.token_ids_T, batch.layout)
         return hidden_NE
 
     @torch.inference_mode()

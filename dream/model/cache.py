@@ -18,7 +18,10 @@ __all__ = ["CachedRows", "KeyValueCache"]
 
 
 class KeyValueCache:
-    """Keys (after the rotation) and values of `num_rows` rows, for every layer."""
+    """Keys (after the rotation) and values of `num_rows` rows, for every layer.
+
+    scratch_slot: one row more, for what nobody reads.
+    """
 
     def __init__(
         self,
@@ -29,7 +32,8 @@ class KeyValueCache:
         degree: int,
     ) -> None:
         heads = config.num_key_value_heads // degree
-        shape = (2, config.num_hidden_layers, num_rows, heads, config.head_dim)
+        self.scratch_slot = num_rows
+        shape = (2, config.num_hidden_layers, num_rows + 1, heads, config.head_dim)
         self._kept = torch.empty(shape, dtype=dtype, device=device)
 
     def merge(

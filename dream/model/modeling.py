@@ -14,7 +14,7 @@ from transformers import AutoModel, PreTrainedModel
 from dream.model.attention import BACKENDS, PackedLayout, Wanted
 from dream.model.config import DreamConfig
 
-__all__ = ["DreamModel"]
+__all__ = ["DreamModel", "compile_rows"]
 
 
 def silu(x: Tensor) -> Tensor:
@@ -191,6 +191,13 @@ class DreamModel(PreTrainedModel):
             return torch.mm(self.model.norm(hidden_NE), self.lm_head.weight.t(), out=out_NV)
         logits_NV: Tensor = self.lm_head(self.model.norm(hidden_NE))
         return logits_NV
+
+
+def compile_rows(model: DreamModel) -> None:
+    """Compile what works on each row by itself, in place, for any number of rows."""
+    for module in model.modules():
+        if isinstance(module, RMSNorm | MLP):
+            module.compile(dynamic=True)
 
 
 AutoModel.register(DreamConfig, DreamModel)

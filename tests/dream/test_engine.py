@@ -10,6 +10,7 @@ import torch
 from dream import Engine, EngineConfig, InvalidRequest
 from dream.errors import ContextLengthExceeded, EngineError
 from dream.model.attention import PackedLayout
+from dream.model.loader import load_model
 from tests.models import GOLDEN, MASK, VOCAB, golden_engine, golden_model, request
 
 
@@ -176,3 +177,16 @@ def test_cuda_on_a_machine_without_it_is_refused_with_words():
 
 def test_a_checkpoint_without_tokenizer_loads():
     assert Engine.from_pretrained(GOLDEN / "ckpt_a").tokenizer is None
+
+
+@pytest.mark.slow
+def test_a_compiled_engine_gives_the_same_logits_up_to_rounding():
+    """On a model of its own: compiling changes modules in place."""
+    wanted = [request("a", [[1, 2, 3], 9]), request("b", [[4] * 5, 6, [1]])]
+    model = load_model(GOLDEN / "ckpt_a", dtype=torch.float32, device="cpu")
+
+    compiled = Engine(model, None, EngineConfig(compile=True)).generate(wanted)
+
+    for found, plain in zip(compiled, golden_engine().generate(wanted), strict=True):
+        assert found.usage == plain.usage
+        assert found.token_ids == plain.token_ids

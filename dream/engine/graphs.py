@@ -1,0 +1,190 @@
+"""Forwards of small steps as CUDA graphs: hundreds of launches become one.
+
+A graph's shapes and pointers are fixed. Rows, keys and wanted rows are padded to a bucket by one
+more sequence of real rows (never an empty one), whose result nobody reads and whose keys and values
+go to a slot of the cache that no canvas has.
+Letters: T packed rows, U keys, N wanted rows, B sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dream.model.attention import PackedLayout, Run, Segments, Wanted
+from dream.model.cache import CachedRows
+from dream.model.modeling import DreamModel
+
+__all__ = ["Capture", "ForwardGraphs", "capture_cuda"]
+
+ROWS = (32, 64, 96, 128, 192, 256)
+"""Buckets of packed rows; a step of more rows than the last is not worth a graph."""
+
+KEYS = 512
+"""Keys and wanted rows are padded to a multiple of this, and of the row buckets' step."""
+
+Replay = Callable[[], Tensor]
+Capture = Callable[[Replay], Replay]
+"""From a call to something that repeats it on what is then in the same tensors."""
+
+
+class _Shape(NamedTuple):
+    """What a graph is captured for; runs are baked in where the attention loops over them."""
+
+    num_rows: int
+    num_keys: int
+    num_wanted: int
+    num_sequences: int
+    is_cached: bool
+    runs: tuple[tuple[Run, ...], tuple[Run, ...]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """The tensors a graph reads, and the graph."""
+
+    token_ids_T: Tensor
+    layout: PackedLayout
+    replay: Replay
+
+
+class ForwardGraphs:
+    """Runs a model's forward by graphs where a step is small, and as it is where not."""
+
+    def __init__(self, model: DreamModel, capture: Capture) -> None:
+        self._model = model
+        self._capture = capture
+        self._graphs: dict[_Shape, _Graph] = {}
+        self.num_replayed = 0
+
+    @property
+    def num_captured(self) -> int:
+        """Graphs there are."""
+        return len(self._graphs)
+
+    def forward(self, token_ids_T: Tensor, layout: PackedLayout) -> Tensor:
+        """As `DreamModel.forward`; the result lasts until the next call."""
+        shape = self._shape(layout)
+        if shape is None:
+            whole: Tensor = self._model(token_ids_T, layout)
+            return whole
+        assert layout.wanted is not None
+        if shape not in self._graphs:
+            self._graphs[shape] = self._new(shape, token_ids_T, layout)
+        graph = self._graphs[shape]
+        _fill(graph, token_ids_T, layout)
+        self.num_replayed += 1
+        return graph.replay()[: len(layout.wanted.rows_N)]
+
+    def _shape(self, layout: PackedLayout) -> _Shape | None:
+        """None where a graph does not serve: large steps, and kept rows beside exact ones."""
+        num_rows = next((rows for rows in ROWS if rows > len(layout.positions_T)), None)
+        mixed = layout.cached is not None and layout.cached.num_exact > 0
+        if num_rows is None or layout.wanted is None or mixed:
+            return None
+        keys = num_rows if layout.cached is None else _above(len(layout.cached.read))
+        segments, wanted = layout.segments, layout.wanted.segments
+        return _Shape(
+            num_rows,
+            keys,
+            _above(len(layout.wanted.rows_N)),
+            len(segments.cu_queries) - 1,
+            layout.cached is not None,
+            (segments.runs, wanted.runs) if self._model.backend == "sdpa" else None,
+        )
+
+    def _new(self, shape: _Shape, token_ids_T: Tensor, layout: PackedLayout) -> _Graph:
+        assert layout.wanted is not None
+        rows, keys, count = shape.num_rows, shape.num_keys, shape.num_wanted
+        static = PackedLayout(
+            _room(layout.positions_T, rows),
+            _segments(layout.segments, rows, keys),
+            Wanted(
+                _room(layout.wanted.rows_N, count), _segments(layout.wanted.segments, count, keys)
+            ),
+            _cached(layout.cached, rows, keys),
+        )
+        graph = _Graph(
+            _room(token_ids_T, rows), static, lambda: self._model(graph.token_ids_T, static)
+        )
+        _fill(graph, token_ids_T, layout)
+        return _Graph(graph.token_ids_T, static, self._capture(graph.replay))
+
+
+def capture_cuda(call: Replay) -> Replay:
+    """A CUDA graph of the call, after the warm-up on another stream that capture asks for."""
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = call()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return result
+
+    return replay
+
+
+def _fill(graph: _Graph, token_ids_T: Tensor, layout: PackedLayout) -> None:
+    """Copy a step into a graph's tensors; what it does not fill belongs to the padding."""
+    static = graph.layout
+    assert static.wanted is not None
+    assert layout.wanted is not None
+    pairs = [
+        (graph.token_ids_T, token_ids_T),
+        (static.positions_T, layout.positions_T),
+        (static.segments.cu_queries, layout.segments.cu_queries),
+        (static.segments.cu_keys, layout.segments.cu_keys),
+        (static.wanted.segments.cu_queries, layout.wanted.segments.cu_queries),
+        (static.wanted.segments.cu_keys, layout.wanted.segments.cu_keys),
+    ]
+    static.wanted.rows_N.fill_(len(graph.token_ids_T) - 1)
+    pairs.append((static.wanted.rows_N, layout.wanted.rows_N))
+    if static.cached is not None and layout.cached is not None:
+        scratch = static.cached.cache.scratch_slot
+        for to, given in (
+            (static.cached.written, layout.cached.written),
+            (static.cached.read, layout.cached.read),
+        ):
+            to.fill_(scratch)
+            pairs.append((to, given))
+    for to, given in pairs:
+        to[: len(given)].copy_(given)
+
+
+def _above(size: int) -> int:
+    """The next multiple of KEYS, which leaves room for the padding."""
+    return (size // KEYS + 1) * KEYS
+
+
+def _room(like: Tensor, size: int) -> Tensor:
+    return like.new_zeros(size)
+
+
+def _segments(given: Segments, num_queries: int, num_keys: int) -> Segments:
+    """With one more sequence, which takes what is left of the bucket."""
+    left = (num_queries - _total(given, "num_queries"), num_keys - _total(given, "num_keys"))
+    num_ends = len(given.cu_queries) + 1
+    cu_queries, cu_keys = _room(given.cu_queries, num_ends), _room(given.cu_keys, num_ends)
+    cu_queries[-1:].fill_(num_queries)
+    cu_keys[-1:].fill_(num_keys)
+    return Segments(cu_queries, cu_keys, num_queries, num_keys, (*given.runs, Run(1, *left)))
+
+
+def _total(segments: Segments, name: str) -> int:
+    return sum(run.num_sequences * int(getattr(run, name)) for run in segments.runs)
+
+
+def _cached(given: CachedRows | None, num_rows: int, num_keys: int) -> CachedRows | None:
+    if given is None:
+        return None
+    return CachedRows(given.cache, 0, _room(given.written, num_rows), _room(given.read, num_keys))
