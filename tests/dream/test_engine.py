@@ -180,6 +180,7 @@ def test_a_checkpoint_without_tokenizer_loads():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_a_compiled_engine_gives_the_same_logits_up_to_rounding():
     """On a model of its own: compiling changes modules in place."""
     wanted = [request("a", [[1, 2, 3], 9]), request("b", [[4] * 5, 6, [1]])]
