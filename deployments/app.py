@@ -14,6 +14,7 @@ from cluster.topology import replica_resources
 from deployments.endpoints import IngressConfig
 from deployments.ingress import Ingress
 from deployments.replica import DreamReplica, ReplicaConfig
+from dream import EngineConfig
 
 __all__ = ["AppArgs", "build_app"]
 
@@ -26,6 +27,8 @@ class AppArgs(BaseModel):
 
     model: checkpoint folder, hub id, or `embedded`. model_id: its name on the wire; by default
     the hub id, or the folder's name.
+    max_rows_per_step: canvas rows of one forward: more for throughput, fewer for latency.
+    compile, cuda_graphs: as of `EngineConfig`; faster steps on a GPU, for a slower start.
     max_ongoing_requests: requests one replica works on; above it they wait, at most
     max_queued_requests of them at each ingress, and then are refused as overloaded.
     max_token_forwards: canvas tokens x steps of one request, over all prompts and choices.
@@ -40,6 +43,9 @@ class AppArgs(BaseModel):
     dtype: Literal["float32", "bfloat16"] = "float32"
     num_cpus: Annotated[float, Field(gt=0)] = 1.0
     torch_threads: Count = 1
+    max_rows_per_step: Count = 4096
+    compile: bool = False
+    cuda_graphs: bool = False
     max_ongoing_requests: Count = 64
     max_queued_requests: Count = 256
     max_token_forwards: Count = 2048 * 1024
@@ -85,8 +91,13 @@ INGRESS_REQUESTS = 4096
 def _replica_config(args: AppArgs) -> ReplicaConfig:
     return ReplicaConfig(
         model=args.model,
-        device=args.device,
-        dtype=args.dtype,
+        engine=EngineConfig(
+            device=args.device,
+            dtype=args.dtype,
+            max_rows_per_step=args.max_rows_per_step,
+            compile=args.compile,
+            cuda_graphs=args.cuda_graphs,
+        ),
         torch_threads=args.torch_threads,
         max_token_forwards=args.max_token_forwards,
     )

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Literal
 
 import torch
 
@@ -34,8 +33,7 @@ class ReplicaConfig:
     """Which model runs how; `max_token_forwards` bounds one call of `fill`."""
 
     model: str
-    device: Literal["cpu", "cuda"]
-    dtype: Literal["float32", "bfloat16"]
+    engine: EngineConfig
     torch_threads: int
     max_token_forwards: int
 
@@ -48,9 +46,7 @@ class DreamReplica:
 
     def __init__(self, config: ReplicaConfig) -> None:
         torch.set_num_threads(config.torch_threads)
-        engine = Engine.from_pretrained(
-            config.model, EngineConfig(device=config.device, dtype=config.dtype)
-        )
+        engine = Engine.from_pretrained(config.model, config.engine)
         if engine.tokenizer is None:
             raise CheckpointError(f"{config.model}: serving text needs the tokenizer files")
         engine.generate([_warm_up_request()])

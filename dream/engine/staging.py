@@ -24,12 +24,13 @@ class Staging:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._is_direct = device.type == "cpu"
         self._pages: list[tuple[Tensor, Tensor]] = []
         self._used = PAGE
 
     def put(self, array: NDArray[np.generic]) -> Tensor:
         """The array as a tensor on the device, to be read after `flush`."""
-        if self._device.type == "cpu":
+        if self._is_direct:
             return torch.from_numpy(np.ascontiguousarray(array))
         host, there = self._room(array.nbytes)
         host.copy_(torch.from_numpy(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
@@ -45,7 +46,7 @@ class Staging:
 
     def _room(self, size: int) -> tuple[Tensor, Tensor]:
         start = -(-self._used // ALIGNMENT) * ALIGNMENT
-        if start + size > PAGE:
+        if not self._pages or start + size > PAGE:
             self._add_page(max(PAGE, size))
             start = 0
         self._used = start + size

@@ -9,15 +9,11 @@ import pytest
 
 from deployments.drafts import Draft, Filling, Refusal
 from deployments.replica import DreamReplica, ReplicaConfig
-from dream import Fixed, Hole, SamplingParams
+from dream import EngineConfig, Fixed, Hole, SamplingParams
 from dream.errors import EngineError
 
 CONFIG = ReplicaConfig(
-    model="embedded",
-    device="cpu",
-    dtype="float32",
-    torch_threads=1,
-    max_token_forwards=100_000,
+    model="embedded", engine=EngineConfig(), torch_threads=1, max_token_forwards=100_000
 )
 
 

@@ -6,27 +6,33 @@ import pytest
 import torch
 
 from dream import Engine, EngineConfig
-from dream.model.attention import PackedLayout, sdpa, varlen
+from dream.engine.batch import collate
+from dream.model.attention import Segments, sdpa, varlen
+from tests.dream.test_no_waiting import SETTINGS, wanted
 from tests.models import GOLDEN, golden_engine, request
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
+HALF = EngineConfig(device="cuda", dtype="bfloat16")
+GRAPHS = EngineConfig(device="cuda", dtype="bfloat16", cuda_graphs=True)
 
 
 @torch.inference_mode()
-def test_the_variable_length_kernel_equals_sdpa_at_dream_7b_heads():
+@pytest.mark.parametrize("num_queries", [[1, 7, 7, 64, 300], [1, 3, 7, 1, 40]])
+def test_the_variable_length_kernel_equals_sdpa_at_dream_7b_heads(num_queries):
     """28 query and 4 key-value heads of width 128, lengths of 1 to 300 in one pack."""
     torch.manual_seed(0)
-    layout = PackedLayout.of([1, 7, 7, 64, 300], "cuda")
-    rows = int(layout.segments.cu_queries[-1])
-    q = torch.randn(rows, 28, 128, device="cuda", dtype=torch.bfloat16)
-    k, v = (torch.randn(rows, 4, 128, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    num_keys = [1, 7, 7, 64, 300]
+    segments = Segments.of(num_queries, num_keys, lambda a: torch.from_numpy(a).cuda())
+    half = {"device": "cuda", "dtype": torch.bfloat16}
+    q = torch.randn(sum(num_queries), 28, 128, **half)
+    k, v = (torch.randn(sum(num_keys), 4, 128, **half) for _ in range(2))
 
-    torch.testing.assert_close(
-        varlen(q, k, v, layout.segments), sdpa(q, k, v, layout.segments), atol=2e-2, rtol=2e-2
-    )
+    found = varlen(q, k, v, segments)
+
+    torch.testing.assert_close(found, sdpa(q, k, v, segments), atol=2e-2, rtol=2e-2)
 
 
 def test_float32_tokens_on_cuda_equal_those_on_the_cpu():
@@ -38,9 +44,48 @@ def test_float32_tokens_on_cuda_equal_those_on_the_cpu():
 
 
 def test_bfloat16_fills_every_hole():
-    config = EngineConfig(device="cuda", dtype="bfloat16")
-    engine = Engine.from_pretrained(GOLDEN / "ckpt_a", config)
+    engine = Engine.from_pretrained(GOLDEN / "ckpt_a", HALF)
 
     done = engine.generate([request("a", [[1, 2, 3], 20], early_exit=False)])[0]
 
     assert engine.mask_token_id not in done.token_ids
+
+
+@pytest.mark.parametrize("config", [HALF, GRAPHS], ids=["plain", "graphs"])
+def test_no_step_waits_before_its_result_is_read(config):
+    """All kinds of requests in one batch under CUDA's own check."""
+    engine = Engine.from_pretrained(GOLDEN / "ckpt_a", config)
+    for name, params in SETTINGS.items():
+        engine.add(wanted(name, **params))
+    engine.step()  # kernels and graphs are made at the first step
+
+    while engine.has_work:
+        canvases = engine._scheduler.schedule()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            batch = collate(canvases, engine._device, engine._cache)
+            hidden = engine._runner.forward(batch)
+            sampled = engine._runner.sample(hidden, batch)
+            commit = engine._runner.commit(sampled, batch)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        engine._settle(batch, engine._runner.to_host(commit, sampled))
+
+
+def test_graphs_give_the_tokens_of_plain_forwards():
+    params = {"window": "dual", "block_length": 8, "threshold": 1.0, "early_exit": False}
+    shapes = [[[n + 1] * 6, 24] for n in range(3)]
+    requests = [request(f"r{n}", shape, **params) for n, shape in enumerate(shapes)]
+
+    plain, graphs = (
+        Engine.from_pretrained(GOLDEN / "ckpt_a", config).generate(requests)
+        for config in (HALF, GRAPHS)
+    )
+
+    # bfloat16 kernels of other shapes may round otherwise, so near-ties may differ.
+    pairs = [
+        (a == b)
+        for one, two in zip(plain, graphs, strict=True)
+        for a, b in zip(one.token_ids, two.token_ids, strict=True)
+    ]
+    assert sum(pairs) / len(pairs) > 0.9

@@ -11,12 +11,12 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from deployments.drafts import Draft
 from deployments.replica import DreamReplica, ReplicaConfig
-from dream import Hole, SamplingParams
+from dream import EngineConfig, Hole, SamplingParams
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 CONFIG = ReplicaConfig(
-    model="embedded", device="cpu", dtype="float32", torch_threads=1, max_token_forwards=10**9
+    model="embedded", engine=EngineConfig(), torch_threads=1, max_token_forwards=10**9
 )
 METRICS_EACH_S = {"RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5"}
 
