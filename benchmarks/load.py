@@ -258,7 +258,7 @@ BODY_17M = DreamConfig(
 )
 
 SETTINGS = {
-    "17m": (BODY_17M, "float32", Mix(prompt=(16, 64), hole=(8, 24), top_id=8000)),
+    "17m": (BODY_17M, "float32", Mix(prompt=(64, 160), hole=(8, 24), top_id=8000)),
     "7b": (SIZES["7b"].shape, "bfloat16", Mix(prompt=(64, 512), hole=(32, 128), top_id=150_000)),
     "tiny": (SIZES["tiny"].shape, "float32", Mix(prompt=(4, 16), hole=(4, 12), top_id=500)),
 }
