@@ -69,7 +69,11 @@ class Mix:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What one load gave. offered: share of the rate at saturation; None in the closed run."""
+    """What one load gave. offered: share of the rate at saturation; None in the closed run.
+
+    cost_us, cpu_us: busy and processor microseconds for each token-forward. On a host the first
+    exceeds the second over the number of threads where other programs took the processor.
+    """
 
     offered: float | None
     requests: int
@@ -81,18 +85,21 @@ class Load:
     rows_per_step: float
     busy_share: float
     cost_us: float
+    cpu_us: float
 
 
 class TimedEngine(Engine):
-    """An engine that knows how long it was inside its steps."""
+    """An engine that knows how long it was inside its steps, and the processor time of that."""
 
     busy_s = 0.0
+    cpu_s = 0.0
 
     def step(self) -> list[StepEvent]:
         """As `Engine.step`; it ends when the tokens are on the host."""
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         events = super().step()
         self.busy_s += time.perf_counter() - start
+        self.cpu_s += time.process_time() - cpu_start
         return events
 
 
@@ -121,7 +128,8 @@ async def run_load(
     offered: float | None,
 ) -> Load:
     """Offer the requests at these times, and count what happened until the last was answered."""
-    before, busy_s, start = asdict(engine.stats), engine.busy_s, time.perf_counter()
+    before, busy_s, cpu_s = asdict(engine.stats), engine.busy_s, engine.cpu_s
+    start = time.perf_counter()
     latencies = await offer(lane, wanted, arrivals_s)
     seconds, busy_s = time.perf_counter() - start, engine.busy_s - busy_s
     done = {name: value - before[name] for name, value in asdict(engine.stats).items()}
@@ -136,6 +144,7 @@ async def run_load(
         rows_per_step=done["token_forwards"] / done["steps"],
         busy_share=busy_s / seconds,
         cost_us=1e6 * busy_s / done["token_forwards"],
+        cpu_us=1e6 * (engine.cpu_s - cpu_s) / done["token_forwards"],
     )
 
 
@@ -168,7 +177,7 @@ def spread(found: Sequence[Load]) -> float:
 def table(found: Sequence[Load]) -> str:
     """The loads as Markdown."""
     names = ["offered", "requests", "s", "tokens/s", "token-forwards/s", "p50 s", "p99 s"]
-    names += ["rows a step", "busy", "us a token-forward"]
+    names += ["rows a step", "busy", "us a token-forward", "cpu us"]
     lines = ["| " + " | ".join(names) + " |", "|" + "--:|" * len(names)]
     return "\n".join([*lines, *map(_row, found)])
 
@@ -230,6 +239,7 @@ def _row(load: Load) -> str:
     cells = [offered, f"{load.requests}", f"{load.seconds:.1f}", f"{load.tokens_per_s:,.1f}"]
     cells += [f"{load.token_forwards_per_s:,.0f}", f"{load.p50_s:.3f}", f"{load.p99_s:.3f}"]
     cells += [f"{load.rows_per_step:.0f}", f"{load.busy_share:.0%}", f"{load.cost_us:.1f}"]
+    cells += [f"{load.cpu_us:.1f}"]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -248,7 +258,7 @@ BODY_17M = DreamConfig(
 )
 
 SETTINGS = {
-    "17m": (BODY_17M, "float32", Mix(prompt=(32, 128), hole=(16, 48), top_id=8000)),
+    "17m": (BODY_17M, "float32", Mix(prompt=(64, 160), hole=(8, 24), top_id=8000)),
     "7b": (SIZES["7b"].shape, "bfloat16", Mix(prompt=(64, 512), hole=(32, 128), top_id=150_000)),
     "tiny": (SIZES["tiny"].shape, "float32", Mix(prompt=(4, 16), hole=(4, 12), top_id=500)),
 }

@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 __all__ = ["draw"]
 
-STYLE = {
-    "svg.hashsalt": "dream-cluster",
-    "svg.fonttype": "path",
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
-
 
 def draw(found: Sequence[Load], hardware: str) -> bytes:
     """SVG with two panels over the offered loads; the same numbers give the same bytes."""
     offered = [load for load in found if load.offered is not None]
-    with rc_context(STYLE):
+    with rc_context(
+        {
+            "svg.hashsalt": "dream-cluster",
+            "svg.fonttype": "path",
+            "font.family": "DejaVu Sans",
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
+    ):
         figure = Figure(figsize=(9.2, 3.9), layout="constrained")
         FigureCanvasAgg(figure)
         cost, latency = figure.subplots(1, 2)

@@ -26,6 +26,7 @@ LOAD = Load(
     rows_per_step=8.0,
     busy_share=0.5,
     cost_us=10.0,
+    cpu_us=9.0,
 )
 
 
