@@ -11,15 +11,18 @@ from pathlib import Path
 
 import torch
 
-from dream.engine.config import DTYPES, EngineConfig
+from dream.engine.config import DTYPES, WHOLE_ROWS, EngineConfig
 from dream.errors import MemoryExceeded
 from dream.model.config import DreamConfig
 
 __all__ = ["MemoryPlan", "available_memory", "check", "host_memory", "plan"]
 
-LOGIT_COPIES = 14
-"""Float32 copies of a row's logits in the dearest form of sampling: a drawn token among rows that
-top_p leaves undecided, which are sorted whole (13.6 measured; greedy 3.0, drawn 7.0)."""
+LOGIT_COPIES = 6
+"""Float32 copies of a row's logits in the dearest form of sampling a chunk: an annealed score
+beside a drawn token, whose running sum is float64. A CPU holds the copies of a slice alone."""
+
+WHOLE_COPIES = 14
+"""The same for the few rows at a time that a filter leaves undecided, which are sorted whole."""
 
 ROW_BYTES = 256
 """Ids, positions and ranks of a packed row, on the device."""
@@ -56,13 +59,15 @@ def plan(shape: DreamConfig, config: EngineConfig) -> MemoryPlan:
     """What an engine of this shape takes; a canvas longer than max_rows_per_step runs alone."""
     context = min(config.max_model_len, shape.max_position_embeddings)
     itemsize = DTYPES[config.dtype].itemsize
-    copies = 4 * LOGIT_COPIES + (0 if itemsize == 4 else itemsize)
+    logit_rows = LOGIT_COPIES * config.max_logit_rows
+    logit_rows += WHOLE_COPIES * min(WHOLE_ROWS, config.max_logit_rows)
+    lowered = 0 if itemsize == 4 else itemsize * config.max_logit_rows
     slack = SLACK.get(torch.device(config.device).type, max(SLACK.values()))
     rows = max(config.max_rows_per_step, context)
     return MemoryPlan(
         weights=_num_weights(shape, config.tensor_parallel) * itemsize,
         activations=int(rows * _row_bytes(shape, config) * slack),
-        logits=config.max_logit_rows * shape.vocab_size * copies,
+        logits=shape.vocab_size * (4 * logit_rows + lowered),
         cache=config.max_cache_rows * _cached_row_bytes(shape, config),
     )
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from dream.engine.batch import Batch, RuleBatch
+from dream.engine.config import WHOLE_ROWS
 from dream.engine.forms import Group
 from dream.engine.graphs import ForwardGraphs
 from dream.history import HistoryPool
@@ -27,9 +28,6 @@ __all__ = ["HostCommit", "ModelRunner", "Sampled"]
 
 SLICE_BYTES = 5 * 2**18
 """Logits a CPU samples at a time: what stays in its cache from one pass to the next."""
-
-WHOLE_ROWS = 16
-"""Rows whose whole vocabulary is sorted at a time: that takes many copies of their logits."""
 
 
 class Sampled(NamedTuple):

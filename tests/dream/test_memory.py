@@ -112,8 +112,8 @@ def test_a_larger_option_takes_more_for_its_part_alone(field, part):
 
     before, after = plan(BODY, config), plan(BODY, larger)
 
-    assert getattr(after, part) == 2 * getattr(before, part)
-    assert after.total - before.total == getattr(before, part)
+    assert getattr(before, part) < getattr(after, part) <= 2 * getattr(before, part)
+    assert after.total - before.total == getattr(after, part) - getattr(before, part)
 
 
 @pytest.mark.parametrize(
