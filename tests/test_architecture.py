@@ -20,8 +20,8 @@ OURS = set(ALLOWED) | {"tests", "benchmarks", "examples"}
 NEVER_IN_DREAM = {"ray", "fastapi", "pydantic", "starlette", "typer", "pyarrow"}
 
 DREAM_FLOORS = [
-    {"errors", "template", "params", "request"},
-    {"canvas", "timetable", "sampling", "noise"},
+    {"errors", "template", "params", "request", "growth"},
+    {"canvas", "order", "window", "timetable", "sampling", "history", "noise"},
     {"remasking", "model", "likelihood"},
     {"engine"},
 ]

@@ -16,14 +16,15 @@ from dream.canvas import Canvas
 from dream.engine.batch import Batch, collate
 from dream.engine.config import DTYPES, EngineConfig
 from dream.engine.graphs import ForwardGraphs, capture_cuda
+from dream.engine.limits import Limits
 from dream.engine.memory import available_memory, check
 from dream.engine.readers import Readers
 from dream.engine.runner import HostCommit, ModelRunner
 from dream.engine.scheduler import Scheduler
 from dream.engine.slots import SlotPool
 from dream.engine.stats import EngineStats
-from dream.errors import ContextLengthExceeded, EngineError, InvalidRequest
-from dream.growth import grown, largest_length
+from dream.errors import EngineError, InvalidRequest
+from dream.growth import grown
 from dream.history import HistoryPool
 from dream.likelihood import LikelihoodParams, estimate_log_likelihood
 from dream.model.cache import KeyValueCache
@@ -55,6 +56,11 @@ class Engine:
         self.mask_token_id: int = shape.mask_token_id
         self.eos_token_ids: frozenset[int] = shape.eos_token_ids
         self.max_model_len = min(config.max_model_len, shape.max_position_embeddings)
+        self._limits = Limits(
+            max_model_len=self.max_model_len,
+            max_cache_rows=config.max_cache_rows,
+            vocab_size=self.vocab_size,
+        )
         self._device = torch.device(config.device)
         self._model = model
         if config.compile:
@@ -180,7 +186,7 @@ class Engine:
             raise InvalidRequest("target", list(target_ids), "at least one token to score")
         prefix, target = Fixed(prefix_ids), Fixed(target_ids)
         template = Template([prefix, target])
-        self._check_template(template)
+        self._limits.check_template(template)
         estimate = estimate_log_likelihood(
             self._model,
             prefix.token_ids,
@@ -265,31 +271,7 @@ class Engine:
         """Raise the InvalidRequest that `add` would."""
         if request.id in self._readers or request.id in self._finished:
             raise InvalidRequest("id", request.id, "not the id of a request that is under way")
-        self._check_template(request.template)
-        self._check_room(request)
-
-    def _check_room(self, request: Request) -> None:
-        """Refuse what could not run to its end."""
-        longest, params = largest_length(request), request.params
-        if longest > self.max_model_len:
-            allowed = f"at most {(params.grow_to or 0) - (longest - self.max_model_len)}"
-            allowed += f", so that the context of {self.max_model_len} tokens holds the rest"
-            raise ContextLengthExceeded("grow_to", params.grow_to, allowed)
-        if params.keeps_state and longest > self.config.max_cache_rows:
-            field = "history" if params.window is None else "window"
-            allowed = f"for canvases of at most max_cache_rows={self.config.max_cache_rows} tokens"
-            raise InvalidRequest(field, getattr(params, field), allowed)
-
-    def _check_template(self, template: Template) -> None:
-        length = template.num_tokens
-        if length > self.max_model_len:
-            allowed = f"at most {self.max_model_len} tokens, given and to fill together"
-            raise ContextLengthExceeded("template", f"{length} tokens", allowed)
-        for segment in template.segments:
-            if isinstance(segment, Fixed) and segment.token_ids:
-                highest = max(segment.token_ids)
-                if highest >= self.vocab_size:
-                    raise InvalidRequest("token_ids", highest, f"ids below {self.vocab_size}")
+        self._limits.check(request)
 
     def _suppressed_ids(self) -> list[int]:
         """The mask id and the ids that have no token; none in parity mode."""

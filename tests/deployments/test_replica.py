@@ -126,7 +126,7 @@ def test_cancelling_a_call_frees_its_canvases(replica):
 
 def test_calls_made_together_share_forwards(replica):
     async def run() -> None:
-        await asyncio.gather(*(replica.fill([draft(str(i), Hole(16))]) for i in range(8)))
+        await asyncio.gather(*(replica.fill([draft(str(i), f"{i}: ", Hole(16))]) for i in range(8)))
 
     before = replica.stats()
     asyncio.run(run())

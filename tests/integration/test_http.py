@@ -176,7 +176,7 @@ def test_a_stop_string_cuts_the_text(server):
 def test_requests_made_together_share_forwards(server):
     before = server.stats()
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda seed: complete(server, seed=seed, max_tokens=60), range(8)))
+        list(pool.map(lambda n: complete(server, prompt=f"{n}: ", max_tokens=60), range(8)))
     after = server.stats()
 
     steps = after["steps"] - before["steps"]

@@ -1,0 +1,46 @@
+"""What an engine can take: requests that could not run to their end are refused beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dream.errors import ContextLengthExceeded, InvalidRequest
+from dream.growth import largest_length
+from dream.request import Request
+from dream.template import Fixed, Template
+
+__all__ = ["Limits"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Most tokens of a canvas, of one that keeps something between steps, and ids there are."""
+
+    max_model_len: int
+    max_cache_rows: int
+    vocab_size: int
+
+    def check(self, request: Request) -> None:
+        """InvalidRequest for what does not fit, now or once it has grown."""
+        self.check_template(request.template)
+        longest, params = largest_length(request), request.params
+        if longest > self.max_model_len:
+            allowed = f"at most {(params.grow_to or 0) - (longest - self.max_model_len)}"
+            allowed += f", so that the context of {self.max_model_len} tokens holds the rest"
+            raise ContextLengthExceeded("grow_to", params.grow_to, allowed)
+        if params.keeps_state and longest > self.max_cache_rows:
+            field = "history" if params.window is None else "window"
+            allowed = f"for canvases of at most max_cache_rows={self.max_cache_rows} tokens"
+            raise InvalidRequest(field, getattr(params, field), allowed)
+
+    def check_template(self, template: Template) -> None:
+        """InvalidRequest for a canvas that is too long, and for ids that do not exist."""
+        length = template.num_tokens
+        if length > self.max_model_len:
+            allowed = f"at most {self.max_model_len} tokens, given and to fill together"
+            raise ContextLengthExceeded("template", f"{length} tokens", allowed)
+        for segment in template.segments:
+            if isinstance(segment, Fixed) and segment.token_ids:
+                highest = max(segment.token_ids)
+                if highest >= self.vocab_size:
+                    raise InvalidRequest("token_ids", highest, f"ids below {self.vocab_size}")
