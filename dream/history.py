@@ -26,7 +26,7 @@ class HistoryPool:
         self._probs_PDV = torch.zeros(shape, device=device)
 
     def forget(self, slots_N: Tensor) -> None:
-        """Empty these slots; ids of old entries would change the order in which a mean is summed."""
+        """Empty these slots; ids left behind would change the order in which means are summed."""
         self._ids_PDV.index_fill_(0, slots_N, 0)
         self._probs_PDV.index_fill_(0, slots_N, 0)
 

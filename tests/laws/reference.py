@@ -71,7 +71,7 @@ def predictions(canvas: Sequence[int | None]) -> torch.Tensor:
 
 
 def decoded(wanted: Request, choose: Choose, first: dict[int, int] | None = None) -> Commits:
-    """Every visit of a request of one priority without commit rule, each filling its best picks.
+    """Every visit of a request of one priority, each filling its best picks.
 
     first: what the first visit fills. What a visit falls short of is for the next ones.
     """
@@ -81,39 +81,58 @@ def decoded(wanted: Request, choose: Choose, first: dict[int, int] | None = None
         owed += count
         filled = first if first and not place else None
         if filled is None:
-            candidates = eligible(wanted, canvas, owed)
+            candidates = eligible(wanted, canvas, max(owed, 1))
             picks = choose(step, predictions(canvas), candidates, place == len(visits) - 1)
-            filled = {position: picks[position].token for position in best(wanted, picks, owed)}
+            filled = best(wanted, canvas, picks, owed)
         for position, token in filled.items():
             canvas[position] = token
         owed -= len(filled)
-        found.append((step, dict(sorted(filled.items()))))
+        found.append((step, filled))
+        if not masks(canvas):
+            break
     return found
 
 
-def timetable(wanted: Request) -> Sequence[tuple[int, int]]:
+def timetable(wanted: Request) -> list[tuple[int, int]]:
+    """(step, count) of each visit; under a commit rule every step is one."""
     num_masked = wanted.template.num_masked
-    return commit_counts(num_masked, wanted.params.steps or num_masked, wanted.params.eps)
+    num_steps = wanted.params.steps or num_masked
+    counts = dict(commit_counts(num_masked, num_steps, wanted.params.eps))
+    visited = counts if wanted.params.rule is None else range(num_steps)
+    return [(step, counts.get(step, 0)) for step in visited]
 
 
 def eligible(wanted: Request, canvas: Sequence[int | None], count: int) -> list[int]:
-    """Masks of the first unfinished block, and of so many more as hold `count` masks together."""
-    left = masks(canvas)
-    blocks = block_of(wanted)
-    last = blocks[left[min(count, len(left)) - 1]]
-    return [position for position in left if blocks[position] <= last]
+    """Masks of the lowest classes that hold `count` masks together."""
+    classes = classes_of(wanted, canvas)
+    last = sorted(classes.values())[min(count, len(classes)) - 1]
+    return [position for position in classes if classes[position] <= last]
 
 
-def block_of(wanted: Request) -> dict[int, int]:
-    size = wanted.params.block_length or 2048
-    return {position: n // size for n, position in enumerate(masks(given_tokens(wanted)))}
+def classes_of(wanted: Request, canvas: Sequence[int | None]) -> dict[int, int]:
+    """Which masks go first: block by block, or those within the frontier and then one by one."""
+    numbers = {position: n for n, position in enumerate(masks(given_tokens(wanted)))}
+    left, own = masks(canvas), wanted.params
+    if own.frontier is not None:
+        end = numbers[left[0]] + own.frontier
+        return {position: max(0, numbers[position] - end + 1) for position in left}
+    return {position: numbers[position] // (own.block_length or 2048) for position in left}
 
 
-def best(wanted: Request, picks: dict[int, Pick], count: int) -> list[int]:
-    """Positions by block, then score, then place; those that wait are left out."""
-    blocks = block_of(wanted)
+def best(
+    wanted: Request, canvas: Sequence[int | None], picks: dict[int, Pick], owed: int
+) -> dict[int, int]:
+    """Tokens by class, then score, then place, in position order; those that wait are left out.
+
+    A threshold looks at the scores of the lowest class, as `maskgit_plus` has them.
+    """
+    classes, count = classes_of(wanted, canvas), owed
+    if wanted.params.threshold is not None:
+        lowest = [pick for p, pick in picks.items() if classes[p] == min(classes.values())]
+        count = max(owed, 1, sum(pick.score >= wanted.params.threshold for pick in lowest))
     free = [position for position, pick in picks.items() if not pick.is_barred]
-    return sorted(free, key=lambda p: (blocks[p], -picks[p].score, p))[:count]
+    chosen = sorted(free, key=lambda p: (classes[p], -picks[p].score, p))[:count]
+    return {position: picks[position].token for position in sorted(chosen)}
 
 
 def score_of(alg: str, probs: torch.Tensor, token: int) -> float:

@@ -15,7 +15,6 @@ from tests.laws.reference import (
     ALGS,
     Choose,
     Pick,
-    block_of,
     commits,
     decoded,
     eligible,
@@ -41,7 +40,9 @@ ENDS = range(0, VOCAB, 3)
 shapes = st.sampled_from(SHAPES)
 algs = st.sampled_from(ALGS)
 steps = st.sampled_from([None, 3, 5, 20])
-blocks = st.sampled_from([None, 1, 3, 4])
+places = st.sampled_from(
+    [{}, {"block_length": 1}, {"block_length": 3}, {"frontier": 1}, {"frontier": 4}]
+)
 depths, tops = st.integers(0, 4), st.sampled_from([1, 4, 5])
 
 
@@ -82,9 +83,9 @@ def assert_follows(found: torch.Tensor, probs: torch.Tensor) -> None:
 
 
 @laws
-@given(shapes, algs, blocks, st.sampled_from([3, 5, 20, None]), st.integers(0, 99))
-def test_after_the_first_draw_a_request_goes_on_by_its_own_rules(shape, alg, block, steps, seed):
-    own = {"alg": alg, "block_length": block, "steps": steps, "early_exit": False}
+@given(shapes, algs, places, st.sampled_from([3, 5, 20, None]), st.integers(0, 99))
+def test_after_the_first_draw_a_request_goes_on_by_its_own_rules(shape, alg, place, steps, seed):
+    own = {"alg": alg, "steps": steps, "early_exit": False, **place}
     wanted = request("a", shape, egi_temperature=0.9, seed=seed, **own)
 
     events = commits(run(golden_engine(), wanted)[0]["a"])
@@ -92,6 +93,18 @@ def test_after_the_first_draw_a_request_goes_on_by_its_own_rules(shape, alg, blo
     assert len(events[0][1]) == 1
     assert events == decoded(wanted, greedy(alg), first=events[0][1])
     assert sum(len(filled) for _, filled in events) == wanted.template.num_masked
+
+
+@laws
+@given(shapes, places, st.sampled_from([None, 20]), st.sampled_from([0.0, 0.3, 0.5, 1.0]))
+def test_after_the_first_draw_a_threshold_is_obeyed(shape, place, steps, threshold):
+    own = {"alg": "maskgit_plus", "steps": steps, "threshold": threshold, "early_exit": False}
+    wanted = request("a", shape, egi_temperature=2.0, seed=3, **own, **place)
+
+    events = commits(run(golden_engine(), wanted)[0]["a"])
+
+    assert len(events[0][1]) == 1
+    assert events == decoded(wanted, greedy("maskgit_plus"), first=events[0][1])
 
 
 def test_a_request_of_one_step_fills_everything_at_once_whatever_its_first_draw():
@@ -116,8 +129,8 @@ def averaging(alg: str, depth: int, top: int) -> Choose:
         picks = {}
         for position in candidates:
             probs = logits[position].softmax(-1)
-            largest = sorted(range(VOCAB), key=lambda v, p=probs.tolist(): (-p[v], v))[:top]
-            sparse = {v: float(probs[v]) for v in largest}
+            largest = probs.sort(descending=True, stable=True).indices[:top]
+            sparse = {v: float(probs[v]) for v in largest.tolist()}
             kept[position] = [sparse, *kept.get(position, [])][: depth + 1]
             picks[position] = best_of_mean(alg, kept[position])
         return picks
@@ -135,12 +148,12 @@ def best_of_mean(alg: str, kept: list[dict[int, float]]) -> Pick:
 
 
 @laws
-@given(shapes, algs, blocks, steps, st.integers(1, 8), st.sampled_from([1, 2, 4, 16]))
+@given(shapes, algs, places, steps, st.integers(1, 8), st.sampled_from([1, 2, 4, 16]))
 def test_a_history_ranks_and_fills_by_the_mean_of_sparse_distributions(
-    shape, alg, block, steps, depth, top
+    shape, alg, place, steps, depth, top
 ):
     kept = {"history": depth, "history_top": top}
-    own = {"alg": alg, "block_length": block, "steps": steps, "early_exit": False}
+    own = {"alg": alg, "steps": steps, "early_exit": False, **place}
     wanted = request("a", shape, **kept, **own)
 
     events = commits(run(golden_engine(), wanted)[0]["a"])
@@ -201,9 +214,9 @@ def annealing(wanted: Request) -> Choose:
 
 
 @laws
-@given(shapes, algs, blocks, steps, st.sampled_from([1.5, 3.0, 40.0]))
-def test_annealed_ranks_equal_those_of_divided_eos_logits(shape, alg, block, steps, annealed):
-    own = {"alg": alg, "block_length": block, "steps": steps, "early_exit": False}
+@given(shapes, algs, places, steps, st.sampled_from([1.5, 3.0, 40.0]))
+def test_annealed_ranks_equal_those_of_divided_eos_logits(shape, alg, place, steps, annealed):
+    own = {"alg": alg, "steps": steps, "early_exit": False, **place}
     wanted = request("a", shape, eos_annealing=annealed, **own)
 
     events = run(ending_engine(), wanted)[0]["a"]
@@ -214,7 +227,7 @@ def test_annealed_ranks_equal_those_of_divided_eos_logits(shape, alg, block, ste
 
 
 @laws
-@given(shapes, algs, st.sampled_from([0.05, 0.6, 0.95]))
+@given(shapes, algs, st.sampled_from([0.05, 0.6, 0.999, 0.9999]))
 def test_annealed_ranks_go_with_a_filter_however_wide(shape, alg, top_p):
     own = {"alg": alg, "early_exit": False, "top_p": top_p}
     wanted = request("a", shape, eos_annealing=3.0, **own)
@@ -268,9 +281,9 @@ def waiting(wanted: Request) -> Choose:
 
 
 @laws
-@given(shapes, algs, blocks, steps, st.sampled_from([0, 1, 3]))
-def test_an_eos_waits_for_what_is_before_it(shape, alg, block, steps, reach):
-    own = {"alg": alg, "block_length": block, "steps": steps, "early_exit": False}
+@given(shapes, algs, places, steps, st.sampled_from([0, 1, 3]))
+def test_an_eos_waits_for_what_is_before_it(shape, alg, place, steps, reach):
+    own = {"alg": alg, "steps": steps, "early_exit": False, **place}
     wanted = request("a", shape, eos_frontier=reach, **own)
 
     events = run(ending_engine(), wanted)[0]["a"]
@@ -331,9 +344,10 @@ def with_room(wanted: Request, size: int, **params) -> Request:
     )
 
 
-def runs_of(wanted: Request, size: int) -> list:
+def runs_of(wanted: Request) -> list:
     """Events and completion of a plain request of each size up to the one that is kept."""
-    found = []
+    found, hole = [], wanted.template.holes[-1]
+    size = hole.end - hole.start
     while True:
         events, done = run(golden_or_ending(wanted), with_room(wanted, size))
         found.append((events["a"], done["a"]))
@@ -366,7 +380,7 @@ growing = st.builds(
 def test_growth_gives_what_plain_requests_of_each_size_give_and_keeps_the_last(wanted):
     events, done = run(golden_or_ending(wanted), wanted)
 
-    runs = runs_of(wanted, wanted.template.segments[-1].num_tokens if is_open(wanted) else 3)
+    runs = runs_of(wanted)
     usages = [plain.usage for _, plain in runs]
     last = runs[-1][1]
     assert events["a"] == [replace(e, run=n) for n, (told, _) in enumerate(runs) for e in told]
@@ -375,10 +389,6 @@ def test_growth_gives_what_plain_requests_of_each_size_give_and_keeps_the_last(w
         for name in ("steps", "forward_passes", "token_forwards", "forced_commits")
     }
     assert done["a"] == replace(last, usage=replace(last.usage, **sums))
-
-
-def is_open(wanted: Request) -> bool:
-    return isinstance(wanted.template.segments[-1], Hole)
 
 
 @laws
