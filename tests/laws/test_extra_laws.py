@@ -1,8 +1,9 @@
-"""Laws of first draws, histories, EOS rules and growth, against a slow decoder."""
+"""Laws of first draws, histories and EOS rules, against a slow decoder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dream import Hole, Request, Template
+from dream import Engine, EngineConfig, Request
 from tests.laws.reference import (
     ALGS,
     Choose,
@@ -30,7 +31,7 @@ from tests.laws.reference import (
     timetable,
 )
 from tests.laws.strategies import sampling_params
-from tests.models import VOCAB, ending_engine, golden_engine, request
+from tests.models import VOCAB, ending_engine, golden_engine, golden_model, request
 
 laws = settings(max_examples=25, deadline=None, derandomize=True)
 SHAPES = ([[7, 8], 9], [5, [3, 4, 5], 6], [[11], 4, [12, 13], 1, [14], 7])
@@ -227,14 +228,38 @@ def test_annealed_ranks_equal_those_of_divided_eos_logits(shape, alg, place, ste
 
 
 @laws
-@given(shapes, algs, st.sampled_from([0.05, 0.6, 0.999, 0.9999]))
-def test_annealed_ranks_go_with_a_filter_however_wide(shape, alg, top_p):
+@given(
+    shapes,
+    algs,
+    st.sampled_from([0.05, 0.6, 0.97, 0.98, 0.99, 0.9999]),
+    st.sampled_from([1.5, 3.0, 40.0]),
+)
+def test_annealed_ranks_go_with_a_filter_however_wide(shape, alg, top_p, annealed):
     own = {"alg": alg, "early_exit": False, "top_p": top_p}
-    wanted = request("a", shape, eos_annealing=3.0, **own)
+    wanted = request("a", shape, eos_annealing=annealed, **own)
 
     events = run(ending_engine(), wanted)[0]["a"]
 
     assert commits(events) == decoded(wanted, annealing(wanted))
+
+
+@pytest.mark.parametrize("alg", ["maskgit_plus", "topk_margin", "entropy"])
+@pytest.mark.parametrize("top_p", [0.9, 0.99, 0.999])
+def test_annealed_scores_do_not_depend_on_how_many_logits_a_filter_looks_at(alg, top_p):
+    """A few EOS are nearly certain until they are annealed; a top_k of all ids drops none."""
+    model = deepcopy(golden_model())
+    model.lm_head.weight.data[0::3] *= 4
+    model.config.eos_token_id = list(ENDS)
+    own = {"alg": alg, "top_p": top_p, "eos_annealing": 40.0, "early_exit": False}
+
+    narrow, wide = (
+        commits(
+            run(Engine(model, None, EngineConfig()), request("a", [[1, 2], 16], **more))[0]["a"]
+        )
+        for more in (own, own | {"top_k": VOCAB})
+    )
+
+    assert narrow == wide
 
 
 @laws
@@ -329,85 +354,3 @@ def test_an_eos_frontier_beyond_the_canvas_changes_nothing(shape, params):
     )
 
     assert wide == plain
-
-
-# Growth: the answer is that of the size at which it stops.
-
-
-def with_room(wanted: Request, size: int, **params) -> Request:
-    """The request with a last hole of this size."""
-    segments = list(wanted.template.segments)
-    place = max(n for n, segment in enumerate(segments) if isinstance(segment, Hole))
-    segments[place] = replace(segments[place], num_tokens=size)
-    return replace(
-        wanted, template=Template(segments), params=replace(wanted.params, grow_to=None, **params)
-    )
-
-
-def runs_of(wanted: Request) -> list:
-    """Events and completion of a plain request of each size up to the one that is kept."""
-    found, hole = [], wanted.template.holes[-1]
-    size = hole.end - hole.start
-    while True:
-        events, done = run(golden_or_ending(wanted), with_room(wanted, size))
-        found.append((events["a"], done["a"]))
-        span = done["a"].spans[-1]
-        if len(span.token_ids) < span.end - span.start or size >= wanted.params.grow_to:
-            return found
-        size = min(2 * size, wanted.params.grow_to)
-
-
-def golden_or_ending(wanted: Request):
-    """With an odd seed every third id ends a text; otherwise hardly any does."""
-    return ending_engine() if (wanted.params.seed or 0) % 2 else golden_engine()
-
-
-growing = st.builds(
-    lambda shape, grow_to, **params: request("a", shape, grow_to=grow_to, **params),
-    st.sampled_from([[[1, 2], 1], [[1, 2], 3, [9]], [2, [5], 2]]),
-    st.sampled_from([1, 2, 5, 13, 24]),
-    temperature=st.sampled_from([0.0, 1.0]),
-    seed=st.integers(0, 30),
-    steps=st.sampled_from([None, 2, 6]),
-    history=st.just(0),
-    early_exit=st.booleans(),
-    threshold=st.sampled_from([None, 0.3]),
-)
-
-
-@laws
-@given(growing)
-def test_growth_gives_what_plain_requests_of_each_size_give_and_keeps_the_last(wanted):
-    events, done = run(golden_or_ending(wanted), wanted)
-
-    runs = runs_of(wanted)
-    usages = [plain.usage for _, plain in runs]
-    last = runs[-1][1]
-    assert events["a"] == [replace(e, run=n) for n, (told, _) in enumerate(runs) for e in told]
-    sums = {
-        name: sum(getattr(usage, name) for usage in usages)
-        for name in ("steps", "forward_passes", "token_forwards", "forced_commits")
-    }
-    assert done["a"] == replace(last, usage=replace(last.usage, **sums))
-
-
-@laws
-@given(growing)
-def test_growing_again_from_the_size_it_came_to_changes_no_token(wanted):
-    done = run(golden_or_ending(wanted), wanted)[1]["a"]
-    size = done.spans[-1].end - done.spans[-1].start
-    larger = with_room(wanted, size)
-    again = replace(larger, params=wanted.params)
-
-    second = run(golden_or_ending(wanted), again)[1]["a"]
-
-    assert second.spans[: len(done.spans)] == done.spans
-    assert second.token_ids == done.token_ids
-
-
-def test_growth_takes_more_than_one_run_where_nothing_ends():
-    events, done = run(golden_engine(), request("a", [[1, 2], 3], grow_to=10))
-
-    assert [event.run for event in events["a"]] == [0] * 2 + [1] * 5 + [2] * 9
-    assert (done["a"].spans[0].start, done["a"].spans[0].end) == (2, 12)
-    assert done["a"].usage.token_forwards == 2 * 5 + 5 * 8 + 9 * 12
