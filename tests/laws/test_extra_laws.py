@@ -172,7 +172,7 @@ def test_a_history_changes_what_is_filled_and_one_of_depth_0_does_not():
     assert some[0] != plain[0]
 
 
-@laws
+@settings(laws, max_examples=12)
 @given(st.lists(st.tuples(shapes, depths, tops), min_size=2, max_size=4))
 def test_a_history_does_not_depend_on_others_or_on_who_held_its_slots_before(drawn):
     wanted = [
