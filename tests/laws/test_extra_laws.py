@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dream import Engine, EngineConfig, Request
@@ -174,6 +174,7 @@ def test_a_history_changes_what_is_filled_and_one_of_depth_0_does_not():
 
 @settings(laws, max_examples=12)
 @given(st.lists(st.tuples(shapes, depths, tops), min_size=2, max_size=4))
+@example([(SHAPES[0], 1, 1), (SHAPES[0], 1, 4), (SHAPES[0], 4, 4)])
 def test_a_history_does_not_depend_on_others_or_on_who_held_its_slots_before(drawn):
     wanted = [
         request(f"r{n}", shape, history=depth, history_top=top)
