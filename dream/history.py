@@ -26,7 +26,8 @@ class HistoryPool:
         self._probs_PDV = torch.zeros(shape, device=device)
 
     def forget(self, slots_N: Tensor) -> None:
-        """Empty these slots."""
+        """Empty these slots; ids left behind would change the order in which means are summed."""
+        self._ids_PDV.index_fill_(0, slots_N, 0)
         self._probs_PDV.index_fill_(0, slots_N, 0)
 
     def draw(self, logits_NV: Tensor, slots_N: Tensor, depth: int, top: int, score: Score) -> Drawn:

@@ -98,8 +98,8 @@ class ModelRunner:
             for chunk in _chunks(slice(0, len(open_here)), size):
                 rows = torch.from_numpy(open_here[chunk]).to(hidden_NE.device, non_blocking=True)
                 logits_NV = self._logits(hidden_NE[rows])
-                params = group.params.take(rows - group.rows.start)
-                again = sample(logits_NV, params, group.score, logits_NV.shape[1])
+                of_group = rows - group.rows.start
+                again = self._drawn(logits_NV, group, of_group, logits_NV.shape[1])
                 for field, values in zip(fields, again, strict=True):
                     field.index_copy_(0, rows, values)
         return sampled._replace(drawn=Drawn(*fields))
@@ -166,13 +166,18 @@ class ModelRunner:
                 logits_NV, slots_N, form.history, form.history_top, group.score
             )
             return Sampled(drawn, sure)
+        return Sampled(self._drawn(logits_NV, group, rows, form.width), sure)
+
+    def _drawn(self, logits_NV: Tensor, group: Group, rows: Tensor | slice, width: int) -> Drawn:
+        """Tokens of these rows of a group, and their scores, which annealing changes."""
         params = group.params.take(rows)
         if group.eos_divisors_N is None:
-            return Sampled(sample(logits_NV, params, group.score, form.width), sure)
+            return sample(logits_NV, params, group.score, width)
         annealed_NV = self._annealed(logits_NV, group.eos_divisors_N[rows])
-        ranked = sample(annealed_NV, params, group.score, form.width)
-        drawn = sample(logits_NV, params, group.score, form.width)
-        return Sampled(drawn._replace(scores_N=ranked.scores_N), sure)
+        ranked = sample(annealed_NV, params, group.score, width)
+        drawn = sample(logits_NV, params, group.score, width)
+        is_open_N = drawn.is_open_N | ranked.is_open_N
+        return drawn._replace(scores_N=ranked.scores_N, is_open_N=is_open_N)
 
     def _annealed(self, logits_NV: Tensor, divisors_N: Tensor) -> Tensor:
         """Logits for the score alone: those of EOS divided."""
