@@ -57,11 +57,11 @@ class SamplingParams:
 
     Where tokens go, and which:
     eos_frontier: an EOS waits until it is at most so many positions beyond the first mask of its
-        hole, or the last step comes.
+        hole that may be filled, or the last step comes.
     eos_annealing: for ranking alone the EOS logits are divided by a number that falls linearly
         from this one to 1 over the steps (arXiv 2604.10567 describes the overflow it is against).
     egi_temperature: the first token is drawn at this temperature, alone, where the entropy is
-        largest, so that samples differ from the start (EGI).
+        largest, so that samples differ from the start (EGI); not where one step fills everything.
     history: ranks and tokens come from the mean of this distribution and so many before it, each
         kept as its history_top largest probabilities (CCD, arXiv 2512.02044).
     grow_to: while the last hole ends without EOS the request runs again with that hole doubled,

@@ -60,7 +60,7 @@ class Readers:
         news: list[StepEvent] = []
         for request_id in self._requests[canvas]:
             missed = canvas.events[self._num_told[request_id] :]
-            news += [replace(event, request_id=request_id) for event in missed]
+            news += [_told_to(request_id, event) for event in missed]
             self._num_told[request_id] = len(canvas.events)
         return news
 
@@ -90,6 +90,17 @@ class Readers:
         work = _work(request)
         if self._at_work.get(work) is canvas:
             del self._at_work[work]
+
+
+def _told_to(request_id: str, event: StepEvent) -> StepEvent:
+    """The event with lists of its own: readers may do with them what they like."""
+    return replace(
+        event,
+        request_id=request_id,
+        positions=list(event.positions),
+        token_ids=list(event.token_ids),
+        confidences=list(event.confidences),
+    )
 
 
 def _work(request: Request) -> Hashable:
