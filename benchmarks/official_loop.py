@@ -84,7 +84,10 @@ def sample_tokens(logits_MV: Tensor, options: Options) -> tuple[Tensor, Tensor]:
         logits_MV = logits_MV.masked_fill(logits_MV < kth_M1, torch.finfo(logits_MV.dtype).min)
     probs_MV = logits_MV.softmax(-1)
     if temperature > 0:
-        tokens_M = torch.distributions.Categorical(probs=probs_MV).sample()
+        try:
+            tokens_M = torch.distributions.Categorical(probs=probs_MV).sample()
+        except ValueError:  # bfloat16 rows that do not sum to 1: the published loop goes greedy
+            tokens_M = probs_MV.max(-1).indices
     else:
         tokens_M = probs_MV.max(-1).indices
     return (probs_MV * (probs_MV + 1e-10).log()).sum(-1), tokens_M

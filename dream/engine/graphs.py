@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -21,8 +22,8 @@ from dream.model.modeling import DreamModel
 
 __all__ = ["Capture", "ForwardGraphs", "capture_cuda"]
 
-ROWS = (32, 64, 96, 128, 192, 256)
-"""Buckets of packed rows; a step of more rows than the last is not worth a graph."""
+ROWS = tuple(range(32, 320, 32))
+"""Buckets of packed rows; a step of more rows keeps the device busy while the host launches."""
 
 KEYS = 512
 """Keys and wanted rows are padded to a multiple of this, and of the row buckets' step."""
@@ -116,7 +117,10 @@ class ForwardGraphs:
 
 
 def capture_cuda(call: Replay) -> Replay:
-    """A CUDA graph of the call, after the warm-up on another stream that capture asks for."""
+    """A CUDA graph of the call, after the warm-up on another stream that capture asks for.
+
+    Graphs share their memory: a result is read before the next one runs.
+    """
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -124,7 +128,7 @@ def capture_cuda(call: Replay) -> Replay:
             call()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, pool=_pool()):
         result = call()
 
     def replay() -> Tensor:
@@ -132,6 +136,10 @@ def capture_cuda(call: Replay) -> Replay:
         return result
 
     return replay
+
+
+_pool = cache(torch.cuda.graph_pool_handle)
+"""One pool of memory for all graphs."""
 
 
 def _fill(graph: _Graph, token_ids_T: Tensor, layout: PackedLayout) -> None:
