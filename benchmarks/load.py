@@ -214,8 +214,8 @@ def main(words: Sequence[str] | None = None, root: Path = ROOT) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--size", choices=list(SETTINGS), default="17m")
-    parser.add_argument("--rows", type=int, default=512, help="max_rows_per_step")
-    parser.add_argument("-n", type=int, default=40, help="requests of each load")
+    parser.add_argument("--rows", type=int, default=1024, help="max_rows_per_step")
+    parser.add_argument("-n", type=int, default=20, help="requests of each load")
     parser.add_argument("--loads", type=float, nargs="+", default=LOADS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--record", metavar="NAME", help="write results and figure")
@@ -258,7 +258,8 @@ BODY_17M = DreamConfig(
 )
 
 SETTINGS = {
-    "17m": (BODY_17M, "float32", Mix(prompt=(64, 160), hole=(8, 24), top_id=8000)),
+    "17m": (BODY_17M, "float32", Mix(prompt=(128, 384), hole=(32, 64), top_id=8000)),
+    "17m-short": (BODY_17M, "float32", Mix(prompt=(64, 160), hole=(8, 24), top_id=8000)),
     "7b": (SIZES["7b"].shape, "bfloat16", Mix(prompt=(64, 512), hole=(32, 128), top_id=150_000)),
     "tiny": (SIZES["tiny"].shape, "float32", Mix(prompt=(4, 16), hole=(4, 12), top_id=500)),
 }

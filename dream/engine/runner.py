@@ -112,7 +112,8 @@ class ModelRunner:
         order_N = stable_order(ranks_N, batch.keys_N)
         counts_R = forced_R = None
         if batch.rules is not None:
-            is_barred_N = torch.isin(drawn.token_ids_N, self._eos_ids) & batch.rules.is_far_N
+            is_eos_N = (drawn.token_ids_N[:, None] == self._eos_ids).any(-1)
+            is_barred_N = is_eos_N & batch.rules.is_far_N
             order_N, counts_R, forced_R = _by_rules(order_N, sure, is_barred_N, batch.rules)
         rows_C = order_N[batch.picks_C]
         tokens_C, probs_C = drawn.token_ids_N[rows_C], drawn.probs_N[rows_C]

@@ -59,7 +59,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def fill(engine: Engine) -> list[list[int]]:
-    """Tokens of a mixed batch: lengths, algorithms, a draw, filters, a rule, a window, a history."""
+    """Tokens of a mixed batch: algorithms, a draw, filters, a rule, a window, a history."""
     wanted = [
         request("a", [[1, 2, 3], 12]),
         request("b", [[7], 5, [9, 9], 8], alg="maskgit_plus", temperature=0.8, top_p=0.9, seed=4),
