@@ -34,6 +34,7 @@ from dream import (
     StepEvent,
     Template,
 )
+from dream.engine.async_engine import made_apart
 from dream.model.config import DreamConfig
 
 ROOT = Path(__file__).parent.parent
@@ -221,7 +222,7 @@ def main(words: Sequence[str] | None = None, root: Path = ROOT) -> None:
     parser.add_argument("--record", metavar="NAME", help="write results and figure")
     args = parser.parse_args(words)
     shape, dtype, mix = SETTINGS[args.size]
-    model = random_model(shape, dtype, args.device)
+    model = made_apart(lambda: random_model(shape, dtype, args.device))
     config = EngineConfig(device=args.device, dtype=dtype, max_rows_per_step=args.rows)
     engine = TimedEngine(model, None, config)
     wanted = {"number": args.n, "loads": args.loads, "seed": args.seed}

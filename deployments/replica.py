@@ -22,6 +22,7 @@ from dream import (
     SamplingParams,
     Template,
 )
+from dream.engine.async_engine import made_apart
 from dream.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
 from dream.growth import grown
 
@@ -46,10 +47,9 @@ class DreamReplica:
 
     def __init__(self, config: ReplicaConfig) -> None:
         torch.set_num_threads(config.torch_threads)
-        engine = Engine.from_pretrained(config.model, config.engine)
+        engine = made_apart(lambda: _warm_engine(config))
         if engine.tokenizer is None:
             raise CheckpointError(f"{config.model}: serving text needs the tokenizer files")
-        engine.generate([_warm_up_request()])
         self._tokenizer = engine.tokenizer
         self._card = ModelCard(max_model_len=engine.max_model_len, vocab_size=engine.vocab_size)
         self._max_token_forwards = config.max_token_forwards
@@ -124,10 +124,11 @@ class DreamReplica:
         return completion
 
 
-def _warm_up_request() -> Request:
-    return Request(
-        id="warm-up", template=Template([Hole(8)]), params=SamplingParams(steps=2, seed=0)
-    )
+def _warm_engine(config: ReplicaConfig) -> Engine:
+    engine = Engine.from_pretrained(config.model, config.engine)
+    params = SamplingParams(steps=2, seed=0)
+    engine.generate([Request(id="warm-up", template=Template([Hole(8)]), params=params)])
+    return engine
 
 
 def _most_token_forwards(request: Request) -> int:
