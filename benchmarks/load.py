@@ -222,9 +222,12 @@ def main(words: Sequence[str] | None = None, root: Path = ROOT) -> None:
     parser.add_argument("--record", metavar="NAME", help="write results and figure")
     args = parser.parse_args(words)
     shape, dtype, mix = SETTINGS[args.size]
-    model = made_apart(lambda: random_model(shape, dtype, args.device))
     config = EngineConfig(device=args.device, dtype=dtype, max_rows_per_step=args.rows)
-    engine = TimedEngine(model, None, config)
+
+    def make() -> TimedEngine:
+        return TimedEngine(random_model(shape, dtype, args.device), None, config)
+
+    engine = made_apart(make)
     wanted = {"number": args.n, "loads": args.loads, "seed": args.seed}
     found = asyncio.run(measure(engine, mix, **wanted))
     print(f"\n{table(found)}\n\n{verdict(found)}")
