@@ -25,8 +25,8 @@ __all__ = ["Capture", "ForwardGraphs", "capture_cuda"]
 ROWS = tuple(range(32, 320, 32))
 """Buckets of packed rows; a step of more rows keeps the device busy while the host launches."""
 
-KEYS = 512
-"""Keys and wanted rows are padded to a multiple of this, and of the row buckets' step."""
+WANTED, KEYS = 32, 512
+"""Wanted rows and kept keys are padded to multiples of these."""
 
 Replay = Callable[[], Tensor]
 Capture = Callable[[Replay], Replay]
@@ -87,12 +87,12 @@ class ForwardGraphs:
         mixed = layout.cached is not None and layout.cached.num_exact > 0
         if num_rows is None or layout.wanted is None or mixed:
             return None
-        keys = num_rows if layout.cached is None else _above(len(layout.cached.read))
+        keys = num_rows if layout.cached is None else _above(len(layout.cached.read), KEYS)
         segments, wanted = layout.segments, layout.wanted.segments
         return _Shape(
             num_rows,
             keys,
-            _above(len(layout.wanted.rows_N)),
+            _above(len(layout.wanted.rows_N), WANTED),
             len(segments.cu_queries) - 1,
             layout.cached is not None,
             (segments.runs, wanted.runs) if self._model.backend == "sdpa" else None,
@@ -169,9 +169,9 @@ def _fill(graph: _Graph, token_ids_T: Tensor, layout: PackedLayout) -> None:
         to[: len(given)].copy_(given)
 
 
-def _above(size: int) -> int:
-    """The next multiple of KEYS, which leaves room for the padding."""
-    return (size // KEYS + 1) * KEYS
+def _above(size: int, step: int) -> int:
+    """The next multiple of a step, which leaves room for the padding."""
+    return (size // step + 1) * step
 
 
 def _room(like: Tensor, size: int) -> Tensor:

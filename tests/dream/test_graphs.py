@@ -49,7 +49,7 @@ def test_a_graph_serves_again_when_the_same_sizes_come_back():
 
 def test_kept_rows_beside_exact_ones_and_large_steps_run_as_they_are():
     mixed = [build_request("a", [[1, 2], 8], **WINDOW), build_request("b", [[1, 2], 8])]
-    large = [build_request("c", [[1] * 200, 80], steps=2)]
+    large = [build_request("c", [[1] * 300, 80], steps=2)]
     engine, graphs = engine_with_graphs()
 
     assert engine.generate(large) == golden_engine().generate(large)
