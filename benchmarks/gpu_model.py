@@ -172,7 +172,7 @@ class Bench:
             max_rows_per_step=rows,
             max_logit_rows=self.size.max_logit_rows,
             max_cache_rows=cache_rows,
-            cuda_graphs=True,
+            cuda_graphs=torch.device(self.device).type == "cuda" and self.size.itemsize == 2,
         )
 
     def engine(self, *, rows: int, parity: bool = False, cache_rows: int = 0) -> Engine:

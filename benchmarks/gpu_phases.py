@@ -136,7 +136,7 @@ def parallel(bench: Bench, budget: Budget) -> list[Finding]:
 
 PHASES: dict[str, tuple[Phase, float]] = {
     "rates": (rates, 60),
-    "steps": (steps, 150),
+    "steps": (steps, 140),
     "exact": (exact, 50),
     "windows": (windows, 50),
     "loop": (loop, 80),

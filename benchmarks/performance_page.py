@@ -52,7 +52,8 @@ def frontier() -> str:
     for suite in dict.fromkeys(outcome.suite for outcome in outcomes):
         of_suite = [outcome for outcome in outcomes if outcome.suite == suite]
         full = next(o for o in of_suite if o.family == "entropy" and "full" in o.setting)
-        lines += [_outcome(outcome) for outcome in [full, *front(of_suite)]]
+        best = front(of_suite)
+        lines += [_outcome(outcome) for outcome in (best if full in best else [full, *best])]
     return f"{_where(told)} {outcomes[0].n} questions of each suite.\n\n" + "\n".join(lines)
 
 

@@ -84,7 +84,7 @@ class Diffusion(_Wire):
     block_length: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
     frontier: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
     eos_frontier: Annotated[int, Field(ge=0, le=MAX_STEPS)] | None = None
-    eos_annealing: Annotated[float, Field(ge=1)] | None = None
+    eos_annealing: Annotated[float, Field(ge=1, le=10_000)] | None = None
     egi_temperature: Annotated[float, Field(ge=1e-4, le=1e4)] | None = None
     history: Annotated[int, Field(ge=0, le=MAX_HISTORY)] = 0
     history_top: Annotated[int, Field(ge=1, le=MAX_HISTORY_TOP)] = 4

@@ -24,7 +24,7 @@ from dream import (
 )
 from dream.engine.async_engine import made_apart
 from dream.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
-from dream.growth import grown
+from dream.growth import most_token_forwards
 
 __all__ = ["DreamReplica", "ReplicaConfig"]
 
@@ -95,7 +95,7 @@ class DreamReplica:
         self._engine.shutdown()
 
     def _over_budget(self, requests: Sequence[Request]) -> Refusal | None:
-        cost = sum(_most_token_forwards(request) for request in requests)
+        cost = sum(most_token_forwards(request) for request in requests)
         if cost <= self._max_token_forwards:
             return None
         return Refusal(
@@ -129,18 +129,6 @@ def _warm_engine(config: ReplicaConfig) -> Engine:
     params = SamplingParams(steps=2, seed=0)
     engine.generate([Request(id="warm-up", template=Template([Hole(8)]), params=params)])
     return engine
-
-
-def _most_token_forwards(request: Request) -> int:
-    """Rows x forward passes of every run there may be: `grow_to` starts new ones."""
-    cost, run = 0, grown(request)
-    while run is not None:
-        cost, run = cost + _token_forwards(run), grown(run)
-    return cost + _token_forwards(request)
-
-
-def _token_forwards(run: Request) -> int:
-    return run.template.num_tokens * (run.params.steps or run.template.num_masked)
 
 
 def _refusal(invalid: InvalidRequest) -> Refusal:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dream.growth import grown, most_token_forwards
 from dream.order import FillOrder
 from dream.params import SamplingParams
 from dream.request import Completion, FinishReason, Request, Span, StepEvent, Usage
@@ -111,11 +112,15 @@ class Canvas:
 
     @property
     def pending_token_forwards(self) -> int:
-        """Rows times forward passes still to run, at most: a commit rule may need fewer."""
+        """Rows times forward passes still to run, at most: a commit rule may need fewer.
+
+        Larger canvases that may follow (`grow_to`) are counted.
+        """
         visits = len(self._visits)
         if visits and self.request.params.rule is not None:
             visits = min(visits, int(self.is_masked.sum()))
-        return len(self) * visits
+        larger = grown(self.request)
+        return len(self) * visits + (0 if larger is None else most_token_forwards(larger))
 
     def commit(
         self,

@@ -30,7 +30,7 @@ class InvalidRequest(DreamError, ValueError):
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """The template is longer than the model's context."""
+    """The template, or what it may grow to, is longer than the model's context."""
 
 
 class MemoryExceeded(InvalidRequest):
@@ -39,6 +39,7 @@ class MemoryExceeded(InvalidRequest):
     def __init__(self, field: str, value: object, allowed: str, fits: dict[str, int]) -> None:
         super().__init__(field, value, allowed)
         self.fits = fits
+        self.args = (field, value, allowed, fits)
 
 
 class CheckpointError(DreamError):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from dream.request import Request
 from dream.template import Hole, Template
 
-__all__ = ["grown", "largest_length"]
+__all__ = ["grown", "largest_length", "most_token_forwards"]
 
 
 def grown(request: Request) -> Request | None:
@@ -26,6 +26,17 @@ def grown(request: Request) -> Request | None:
     segments = list(request.template.segments)
     segments[place] = Hole(size, hole.id, priority)
     return replace(request, template=Template(segments))
+
+
+def most_token_forwards(request: Request) -> int:
+    """Rows x forward passes of every run that a request may come to, at most."""
+    cost, run = 0, request
+    while True:
+        cost += run.template.num_tokens * (run.params.steps or run.template.num_masked)
+        larger = grown(run)
+        if larger is None:
+            return cost
+        run = larger
 
 
 def largest_length(request: Request) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -25,6 +25,8 @@ RANK_FIELDS = ("block_length", "frontier", "eos_frontier", "eos_annealing", "egi
 TEMPERATURES = "0 or a number in [0.0001, 10000]"
 MAX_STEPS = 2048
 """Most denoising steps a request may ask for; the trained context is 2048 tokens."""
+MAX_TOP_K = 2**31 - 1
+"""Beyond any vocabulary."""
 MAX_HISTORY, MAX_HISTORY_TOP = 8, 16
 """Largest `history` and `history_top`: they bound what is kept of each position."""
 
@@ -69,7 +71,9 @@ class SamplingParams:
 
     Approximate modes, which change tokens:
     window: keep keys and values between steps. `dual` computes the rows of the current block,
-        `prefix` those from its first row to the end; all rows again where a block begins.
+        `prefix` those from its first row to the end; all rows again where a block begins. Without
+        block_length all masks are one block, or with frontier those within it: then all rows are
+        computed at the first step, and again as refresh_every says.
     refresh_every: all rows again at every so many forward passes; 1 is exact.
     vicinity: rows computed on both sides of the window.
     suffix_window: masks further than so many positions beyond the current block are left out, but
@@ -108,13 +112,15 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         _integer("steps", self.steps, 1, MAX_STEPS)
+        if not isinstance(self.early_exit, bool):
+            raise InvalidRequest("early_exit", self.early_exit, "true or false")
         _choice("alg", self.alg, get_args(Alg))
         _choice("order", self.order, get_args(Order))
         _number("alg_temp", self.alg_temp, _is_temperature, f"None, {TEMPERATURES}")
         _number("eps", self.eps, lambda v: 0 < v < 1, "a number in (0, 1)", optional=False)
         _number("temperature", self.temperature, _is_temperature, TEMPERATURES, optional=False)
         _number("top_p", self.top_p, lambda v: 0 <= v <= 1, "None or a number in [0, 1]")
-        _integer("top_k", self.top_k, 1, None)
+        _integer("top_k", self.top_k, 1, MAX_TOP_K)
         _integer("seed", self.seed, 0, 2**63 - 1)
         _integer("block_length", self.block_length, 1, MAX_STEPS)
         _integer("frontier", self.frontier, 1, MAX_STEPS)
@@ -155,7 +161,8 @@ class SamplingParams:
 
     def _check_extras(self) -> None:
         _integer("eos_frontier", self.eos_frontier, 0, MAX_STEPS)
-        _number("eos_annealing", self.eos_annealing, lambda v: v >= 1, "None or a number >= 1")
+        allowed = "None or a number in [1, 10000]"
+        _number("eos_annealing", self.eos_annealing, lambda v: 1 <= v <= 1e4, allowed)
         allowed = "None or a number in [0.0001, 10000]"
         _number("egi_temperature", self.egi_temperature, lambda v: 1e-4 <= v <= 1e4, allowed)
         _integer("history", self.history, 0, MAX_HISTORY, optional=False)
@@ -243,7 +250,8 @@ def _number(
     if value is None and optional:
         return
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or value is None or not math.isfinite(value) or not is_allowed(value):
+    is_finite = is_number and value is not None and abs(value) <= sys.float_info.max
+    if not is_finite or value is None or not is_allowed(value):
         raise InvalidRequest(field, value, allowed)
 
 

@@ -61,7 +61,7 @@ class Usage:
 
     steps: length of the timetable. completion_tokens: hole tokens up to each first EOS.
     With `grow_to` all but the numbers of tokens are sums over the runs.
-    forced_commits: masks that the timetable filled although the commit rule did not allow them.
+    forced_commits: masks that the timetable or `min_commits` filled, and the rule did not allow.
     approximation: the approximate mode that ran, with its settings; None for exact decoding.
     """
 

@@ -160,7 +160,8 @@ def _sample_filtered(logits_NV: Tensor, params: RowParams, score: Score, width: 
     if values.shape[1] == logits_NV.shape[1]:
         return drawn
     # Decided: the last candidate is dropped, and it does not tie with the last one kept.
-    last_kept = values.gather(1, is_kept.sum(-1, keepdim=True) - 1)[:, 0]
+    num_kept = is_kept.sum(-1, keepdim=True).clamp(min=1)  # NaN keeps none; whoever settles refuses
+    last_kept = values.gather(1, num_kept - 1)[:, 0]
     return drawn._replace(is_open_N=last_kept <= values[:, -1])
 
 

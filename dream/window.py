@@ -37,7 +37,7 @@ class Window:
         self._block: int | None = None
 
     def view(self, is_masked: NDArray[np.bool_], candidates: NDArray[np.int64], block: int) -> View:
-        """The rows of the next forward, which may fill these candidates, all of one block."""
+        """The rows of the next forward, which may fill these candidates; `block` is the first's."""
         keeps = self._params.window is not None
         if keeps and block == self._block and self._passes != self._params.refresh_every:
             is_near = self._near(candidates)
@@ -76,7 +76,8 @@ class Window:
             return np.ones_like(is_masked)
         self._reach = max(self._reach, int(candidates[-1]) + self._params.suffix_window)
         positions = np.arange(len(is_masked))
-        every = self._params.block_length or self._params.frontier or 1
+        every = self._params.block_length or self._params.frontier
+        assert every is not None, "SamplingParams asks for one of the two"
         is_anchor = (len(is_masked) - 1 - positions) % every == 0
         is_seen: NDArray[np.bool_] = ~is_masked | (positions <= self._reach) | is_anchor
         return is_seen

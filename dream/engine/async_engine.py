@@ -13,6 +13,7 @@ from typing import TypeVar
 from dream.engine.engine import Engine
 from dream.engine.stats import EngineStats
 from dream.errors import DreamError, EngineError
+from dream.growth import most_token_forwards
 from dream.request import Completion, Request, StepEvent
 
 __all__ = ["AsyncEngine", "made_apart"]
@@ -54,6 +55,7 @@ class AsyncEngine:
         self._engine = engine
         self._wake = threading.Condition()
         self._inbox: deque[_Seat] = deque()
+        self._arriving: list[_Seat] = []
         self._cancelled: deque[_Seat] = deque()
         self._seats: dict[str, _Seat] = {}
         self._backlog = 0
@@ -80,10 +82,7 @@ class AsyncEngine:
     @property
     def queued_token_forwards(self) -> int:
         """Rows x forward passes still to run for everything waiting or running."""
-        waiting = sum(
-            seat.request.template.num_tokens * seat.request.template.num_masked
-            for seat in tuple(self._inbox)
-        )
+        waiting = sum(most_token_forwards(seat.request) for seat in tuple(self._inbox))
         return self._backlog + waiting
 
     async def generate(self, request: Request) -> AsyncGenerator[StepEvent | Completion]:
@@ -147,14 +146,15 @@ class AsyncEngine:
 
     def _take_messages(self) -> None:
         with self._wake:
-            arrivals, gone = list(self._inbox), list(self._cancelled)
+            self._arriving, gone = list(self._inbox), list(self._cancelled)
             self._inbox.clear()
             self._cancelled.clear()
         for seat in gone:
             self._leave(seat)
-        for seat in arrivals:
+        for seat in self._arriving:
             if seat not in gone:
                 self._admit(seat)
+        self._arriving = []
         self._backlog = self._engine.pending_token_forwards
 
     def _admit(self, seat: _Seat) -> None:
@@ -179,7 +179,7 @@ class AsyncEngine:
     def _fail_all(self, error: EngineError) -> None:
         with self._wake:
             self._is_closed = True
-            waiting = [*self._seats.values(), *self._inbox]
+            waiting = {*self._seats.values(), *self._inbox, *self._arriving}
             self._seats.clear()
             self._inbox.clear()
         for seat in waiting:

@@ -20,7 +20,7 @@ COUNTS = ["max_model_len", "max_rows_per_step", "quantum", "max_logit_rows", "te
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """Options of an engine; none of them changes the tokens of a float32 request but `parity`.
+    """Options of an engine; on a CPU only `parity` and `compile` change what float32 gives.
 
     device: a torch device. dtype: of weights and activations; scores are always float32.
     parity: the official loop to the letter: no id is suppressed, no early exit.
@@ -66,11 +66,9 @@ class EngineConfig:
             torch.device(self.device)
         except RuntimeError as error:
             raise InvalidRequest("device", self.device, "a torch device") from error
-
-    @property
-    def has_graphs(self) -> bool:
-        """Whether small steps run as CUDA graphs: attention that loops on the host cannot."""
-        return self.cuda_graphs and self.attention == "varlen"
+        if self.cuda_graphs and self.attention != "varlen":
+            allowed = "false but on CUDA in 16 bits: other attention loops on the host"
+            raise InvalidRequest("cuda_graphs", self.cuda_graphs, allowed)
 
     @property
     def attention(self) -> str:

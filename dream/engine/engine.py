@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from dream.canvas import Canvas
 from dream.engine.batch import Batch, collate
 from dream.engine.config import DTYPES, EngineConfig
-from dream.engine.graphs import ForwardGraphs, capture_cuda
+from dream.engine.graphs import CaptureCuda, ForwardGraphs
 from dream.engine.limits import Limits
 from dream.engine.memory import available_memory, check
 from dream.engine.readers import Readers
@@ -74,7 +74,7 @@ class Engine:
             eos_ids=self.eos_token_ids,
             max_logit_rows=config.max_logit_rows,
             histories=HistoryPool(config.max_cache_rows, self._device),
-            graphs=ForwardGraphs(model, capture_cuda) if config.has_graphs else None,
+            graphs=ForwardGraphs(model, CaptureCuda()) if config.cuda_graphs else None,
         )
         self._scheduler = Scheduler(
             max_rows=config.max_rows_per_step,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -20,13 +19,16 @@ from dream.model.attention import PackedLayout, Run, Segments, Wanted
 from dream.model.cache import CachedRows
 from dream.model.modeling import DreamModel
 
-__all__ = ["Capture", "ForwardGraphs", "capture_cuda"]
+__all__ = ["Capture", "CaptureCuda", "ForwardGraphs"]
 
 ROWS = tuple(range(32, 320, 32))
 """Buckets of packed rows; a step of more rows keeps the device busy while the host launches."""
 
 WANTED, KEYS = 32, 512
 """Wanted rows and kept keys are padded to multiples of these."""
+
+MOST_GRAPHS = 64
+"""Graphs kept; one captured beyond that takes the place of the one longest unused."""
 
 Replay = Callable[[], Tensor]
 Capture = Callable[[Replay], Replay]
@@ -74,9 +76,10 @@ class ForwardGraphs:
             whole: Tensor = self._model(token_ids_T, layout)
             return whole
         assert layout.wanted is not None
-        if shape not in self._graphs:
-            self._graphs[shape] = self._new(shape, token_ids_T, layout)
-        graph = self._graphs[shape]
+        graph = self._graphs.pop(shape, None) or self._new(shape, token_ids_T, layout)
+        self._graphs[shape] = graph
+        if len(self._graphs) > MOST_GRAPHS:
+            del self._graphs[next(iter(self._graphs))]
         _fill(graph, token_ids_T, layout)
         self.num_replayed += 1
         return graph.replay()[: len(layout.wanted.rows_N)]
@@ -109,37 +112,39 @@ class ForwardGraphs:
             ),
             _cached(layout.cached, rows, keys),
         )
-        graph = _Graph(
-            _room(token_ids_T, rows), static, lambda: self._model(graph.token_ids_T, static)
-        )
-        _fill(graph, token_ids_T, layout)
-        return _Graph(graph.token_ids_T, static, self._capture(graph.replay))
+        ids_T, model = _room(token_ids_T, rows), self._model
+
+        def call() -> Tensor:
+            hidden_NE: Tensor = model(ids_T, static)
+            return hidden_NE
+
+        _fill(_Graph(ids_T, static, call), token_ids_T, layout)
+        return _Graph(ids_T, static, self._capture(call))
 
 
-def capture_cuda(call: Replay) -> Replay:
-    """A CUDA graph of the call, after the warm-up on another stream that capture asks for.
+class CaptureCuda:
+    """CUDA graphs that share their memory: a result is read before the next one runs."""
 
-    Graphs share their memory: a result is read before the next one runs.
-    """
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(2):
-            call()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=_pool()):
-        result = call()
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
 
-    def replay() -> Tensor:
-        graph.replay()
-        return result
+    def __call__(self, call: Replay) -> Replay:
+        """A graph of the call, after the warm-up on another stream that capture asks for."""
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(2):
+                call()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            result = call()
 
-    return replay
+        def replay() -> Tensor:
+            graph.replay()
+            return result
 
-
-_pool = cache(torch.cuda.graph_pool_handle)
-"""One pool of memory for all graphs."""
+        return replay
 
 
 def _fill(graph: _Graph, token_ids_T: Tensor, layout: PackedLayout) -> None:
@@ -180,16 +185,15 @@ def _room(like: Tensor, size: int) -> Tensor:
 
 def _segments(given: Segments, num_queries: int, num_keys: int) -> Segments:
     """With one more sequence, which takes what is left of the bucket."""
-    left = (num_queries - _total(given, "num_queries"), num_keys - _total(given, "num_keys"))
+    sizes = [(run.num_sequences, run.num_queries, run.num_keys) for run in given.runs]
+    queries_left = num_queries - sum(count * queries for count, queries, _ in sizes)
+    keys_left = num_keys - sum(count * keys for count, _, keys in sizes)
     num_ends = len(given.cu_queries) + 1
     cu_queries, cu_keys = _room(given.cu_queries, num_ends), _room(given.cu_keys, num_ends)
     cu_queries[-1:].fill_(num_queries)
     cu_keys[-1:].fill_(num_keys)
-    return Segments(cu_queries, cu_keys, num_queries, num_keys, (*given.runs, Run(1, *left)))
-
-
-def _total(segments: Segments, name: str) -> int:
-    return sum(run.num_sequences * int(getattr(run, name)) for run in segments.runs)
+    runs = (*given.runs, Run(1, queries_left, keys_left))
+    return Segments(cu_queries, cu_keys, num_queries, num_keys, runs)
 
 
 def _cached(given: CachedRows | None, num_rows: int, num_keys: int) -> CachedRows | None:

@@ -14,6 +14,7 @@ import torch
 from dream.engine.config import DTYPES, WHOLE_ROWS, EngineConfig
 from dream.errors import MemoryExceeded
 from dream.model.config import DreamConfig
+from dream.params import MAX_HISTORY, MAX_HISTORY_TOP
 
 __all__ = ["MemoryPlan", "available_memory", "check", "host_memory", "plan"]
 
@@ -23,6 +24,9 @@ beside a drawn token, whose running sum is float64. A CPU holds the copies of a 
 
 WHOLE_COPIES = 14
 """The same for the few rows at a time that a filter leaves undecided, which are sorted whole."""
+
+HISTORY_ENTRY = 12
+"""Bytes of an id and its probability (`dream.history`)."""
 
 ROW_BYTES = 256
 """Ids, positions and ranks of a packed row, on the device."""
@@ -68,7 +72,7 @@ def plan(shape: DreamConfig, config: EngineConfig) -> MemoryPlan:
         weights=_num_weights(shape, config.tensor_parallel) * itemsize,
         activations=int(rows * _row_bytes(shape, config) * slack),
         logits=shape.vocab_size * (4 * logit_rows + lowered),
-        cache=config.max_cache_rows * _cached_row_bytes(shape, config),
+        cache=config.max_cache_rows * _kept_row_bytes(shape, config),
     )
 
 
@@ -176,10 +180,14 @@ def _row_bytes(shape: DreamConfig, config: EngineConfig) -> int:
     return max(max(attention, mlp) * itemsize, norm) + rotary + ROW_BYTES
 
 
-def _cached_row_bytes(shape: DreamConfig, config: EngineConfig) -> int:
-    """Keys and values of one row in all layers."""
+def _kept_row_bytes(shape: DreamConfig, config: EngineConfig) -> int:
+    """Of one row: keys and values of all layers, those of a layer as attention reads them
+    (gathered, then repeated for each query head), and the history."""
     heads = -(-shape.num_key_value_heads // config.tensor_parallel)
-    return shape.num_hidden_layers * 2 * heads * shape.head_dim * DTYPES[config.dtype].itemsize
+    query_heads = -(-shape.num_attention_heads // config.tensor_parallel)
+    layers = shape.num_hidden_layers * heads + heads + query_heads
+    keys = 2 * layers * shape.head_dim * DTYPES[config.dtype].itemsize
+    return keys + MAX_HISTORY * MAX_HISTORY_TOP * HISTORY_ENTRY
 
 
 def _free_in_meminfo(path: Path) -> Iterator[int]:

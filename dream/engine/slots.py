@@ -12,13 +12,7 @@ class SlotPool:
     """Hands out slot numbers below `num_slots`; those of a canvas need not be neighbours."""
 
     def __init__(self, num_slots: int) -> None:
-        self.num_slots = num_slots
         self._free = np.arange(num_slots)
-
-    @property
-    def num_free(self) -> int:
-        """Slots nobody holds."""
-        return len(self._free)
 
     def acquire(self, count: int) -> NDArray[np.int64] | None:
         """So many slots, or None where fewer are free."""

@@ -145,6 +145,22 @@ def test_when_the_engine_dies_every_caller_hears_of_it():
         engine.check_health()
 
 
+def test_when_the_engine_dies_at_an_arrival_those_that_came_with_it_hear_of_it(monkeypatch):
+    """`add` may fail only with what a request did wrong; anything else ends the engine."""
+    dying = golden_engine()
+    monkeypatch.setattr(dying, "add", lambda request: 1 / 0)
+    engine = AsyncEngine(dying)
+
+    async def run() -> list[object]:
+        waiting = [collect(engine, request(name, [[1], 4])) for name in "abc"]
+        return await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 10)
+
+    outcomes = asyncio.run(run())
+
+    assert [type(outcome) for outcome in outcomes] == [EngineError] * 3
+    engine.shutdown()
+
+
 def test_after_shutdown_nothing_is_taken(engine):
     engine.shutdown()
 

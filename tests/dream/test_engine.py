@@ -133,13 +133,15 @@ def test_early_exit_stops_when_nothing_visible_can_change():
     assert done.finish_reason == "stop"
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_numbers_that_are_not_finite_stop_the_engine_with_words(temperature):
+@pytest.mark.parametrize(
+    "params", [{}, {"temperature": 1.0}, {"top_p": 0.9}, {"top_k": 3, "temperature": 0.5}]
+)
+def test_numbers_that_are_not_finite_stop_the_engine_with_words(params):
     with changed(golden_model().model.norm.weight) as norm:
         norm.fill_(torch.nan)
 
         with pytest.raises(EngineError, match="not finite"):
-            golden_engine().generate([request("a", [[1], 2], temperature=temperature)])
+            golden_engine().generate([request("a", [[1], 2], **params)])
 
 
 @torch.inference_mode()

@@ -94,7 +94,8 @@ def test_dream_7b_needs_what_the_roofline_says():
     found = plan(DREAM_7B, config)
 
     assert found.weights == pytest.approx(15.23e9, rel=1e-3)
-    assert found.cache == 1024 * 57_344
+    # Keys and values of all layers, one layer's as attention reads them, and the history.
+    assert found.cache == 1024 * (57_344 + 2 * (4 + 28) * 128 * 2 + 1_536)
     assert found.activations / 4096 == pytest.approx(135e3, rel=0.4)
 
 
@@ -136,7 +137,7 @@ def test_processes_share_what_is_split():
     one = plan(DREAM_7B, EngineConfig(dtype="bfloat16", max_cache_rows=64))
     four = plan(DREAM_7B, EngineConfig(dtype="bfloat16", max_cache_rows=64, tensor_parallel=4))
 
-    assert four.cache * 4 == one.cache
+    assert one.cache / 4 < four.cache < one.cache / 3
     assert one.weights / 4 < four.weights < one.weights / 3
     assert four.activations < one.activations
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import pytest
 
 from dream import InvalidRequest, Request, SamplingParams, Template
+from dream.errors import CheckpointError, ContextLengthExceeded, EngineError, MemoryExceeded
 from dream.template import Hole
 
 
@@ -33,6 +35,11 @@ from dream.template import Hole
         ("top_p", 1.5),
         ("top_p", -0.1),
         ("top_k", 0),
+        ("top_k", 2**63),
+        ("early_exit", []),
+        ("early_exit", "no"),
+        ("temperature", 10**400),
+        ("factor", 10**400),
         ("seed", -1),
         ("seed", 2**63),
         ("threshold", 1.5),
@@ -47,6 +54,7 @@ from dream.template import Hole
         ("frontier", 2.5),
         ("eos_frontier", -1),
         ("eos_annealing", 0.5),
+        ("eos_annealing", 1e300),
         ("egi_temperature", 0),
         ("history", 9),
         ("history", None),
@@ -119,3 +127,20 @@ def test_defaults_are_dreams():
 def test_a_request_has_a_name():
     with pytest.raises(InvalidRequest, match="id"):
         Request(id="", template=Template([Hole(1)]), params=SamplingParams(steps=1))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidRequest("steps", 0, "1..2048"),
+        ContextLengthExceeded("grow_to", 4096, "at most 2000"),
+        MemoryExceeded("max_logit_rows", 512, "at most 64", {"max_logit_rows": 64}),
+        EngineError("the engine has stopped"),
+        CheckpointError("config.json: no mask_token_id"),
+    ],
+)
+def test_errors_cross_processes_as_they_are(error):
+    """Ray pickles what a replica or a stage raises."""
+    again = pickle.loads(pickle.dumps(error))
+
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))

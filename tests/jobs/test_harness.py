@@ -21,6 +21,7 @@ import jobs
 from dream import (
     Completion,
     Engine,
+    EngineConfig,
     Fixed,
     Hole,
     InvalidRequest,
@@ -430,8 +431,7 @@ def test_a_context_that_does_not_fit_is_cut_on_the_left_with_a_warning(engine):
 
 
 def test_a_target_that_does_not_fit_or_is_empty_is_refused(engine):
-    small = Engine.from_pretrained("embedded")
-    small.max_model_len = 8
+    small = Engine.from_pretrained("embedded", EngineConfig(max_model_len=8))
     model = DreamLM(small, ModelArgs(pretrained="embedded", mc_num=2, greedy=False))
 
     with pytest.warns(UserWarning, match="cut"), pytest.raises(ContextLengthExceeded):
