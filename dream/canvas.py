@@ -19,7 +19,7 @@ from dream.params import SamplingParams
 from dream.request import Completion, FinishReason, Request, Span, StepEvent, Usage
 from dream.template import Fixed, HoleRange
 from dream.timetable import Plan, Visit
-from dream.window import View, Window
+from dream.window import View, WindowState
 
 __all__ = ["Canvas", "Turn"]
 
@@ -73,7 +73,7 @@ class Canvas:
         self._has_eos = False
         self._ahead = 0
         self._order = FillOrder(request, self.is_masked.nonzero()[0])
-        self._window = None if params.approximation is None else Window(len(self), params)
+        self._window = None if params.approximation is None else WindowState(len(self), params)
         self._visits = self._visits_from(0)
         self._turn: Turn | None = None
         self._before = before

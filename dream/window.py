@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dream.params import SamplingParams
 
-__all__ = ["View", "Window"]
+__all__ = ["View", "WindowState"]
 
 
 class View(NamedTuple):
@@ -25,7 +25,7 @@ class View(NamedTuple):
     keys: NDArray[np.int64]
 
 
-class Window:
+class WindowState:
     """The state of one request's approximate mode; `view` before each forward, `settle` after."""
 
     def __init__(self, length: int, params: SamplingParams) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dream import SamplingParams
-from dream.window import Window
+from dream.window import WindowState
 from tests.laws.strategies import requests
 from tests.laws.test_engine_laws import steps_of
 from tests.models import golden_engine
@@ -64,7 +64,7 @@ WINDOW = st.fixed_dictionaries(
 def test_what_is_needed_is_computed_and_what_is_seen_has_been(given_params, data):
     """Random fills of two blocks: candidates, their predicting rows, and fresh tokens."""
     length, prompt = 20, 3
-    window = Window(length, SamplingParams(steps=None, **given_params))
+    window = WindowState(length, SamplingParams(steps=None, **given_params))
     is_masked = np.arange(length) >= prompt
     computed_with = np.full(length, -2)  # what each kept row held: 1 mask, 0 token, -2 nothing
     committed_mask_rows: set[int] = set()
