@@ -228,9 +228,13 @@ def print_peak(side: str, case: Case) -> None:
 
 
 def resident_peak() -> int:
-    """Bytes; not ru_maxrss, which a process inherits from the one that starts it."""
+    """Bytes, without pages of files: the kernel maps a library's as it likes.
+
+    Not ru_maxrss, which a process inherits from the one that starts it.
+    """
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    values = {line.split(":")[0]: line.split()[1] for line in lines if line.endswith("kB")}
+    return (int(values["VmHWM"]) - int(values["RssFile"])) * 1024
 
 
 def table(rows: list[Row]) -> str:
