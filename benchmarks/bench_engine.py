@@ -23,11 +23,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.gpu_model import body_17m
 from benchmarks.hardware import describe
 from benchmarks.official_loop import Options, denoise
 from dream import Engine, EngineConfig, Request, SamplingParams, Template
 from dream.engine.config import DTYPES
-from dream.model.config import DreamConfig
 from dream.model.modeling import DreamModel
 from dream.timetable import commit_counts
 
@@ -94,19 +94,7 @@ class Row:
 def build_model(vocabulary: int, dtype: str) -> DreamModel:
     """The stand-in model with random weights; its mask id is the last but one."""
     torch.manual_seed(0)
-    config = DreamConfig(
-        vocab_size=vocabulary,
-        hidden_size=384,
-        num_hidden_layers=10,
-        num_attention_heads=6,
-        num_key_value_heads=2,
-        intermediate_size=1152,
-        max_position_embeddings=2048,
-        rms_norm_eps=1e-6,
-        rope_theta=1e6,
-        mask_token_id=vocabulary - 2,
-        eos_token_id=vocabulary - 1,
-    )
+    config = body_17m(vocabulary)
     model = DreamModel(config).eval().requires_grad_(False)
     for parameter in model.parameters():
         if parameter.ndim == 2:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,8 +22,11 @@ from benchmarks.gpu_model import SIZES, Bench, Budget, Finding, random_model
 from benchmarks.gpu_phases import PHASES
 from benchmarks.hardware import describe, device_name
 from dream.engine.memory import available_memory, check
-from dream.errors import InvalidRequest
+from dream.errors import DreamError, InvalidRequest
 from dream.model.parallel import check_degree
+
+FAILURES = (RuntimeError, ValueError, OSError, DreamError, subprocess.SubprocessError)
+"""What a phase may end with: torch's errors (no memory, no kernel), the engine's, a process's."""
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -37,7 +41,7 @@ def measure(bench: Bench) -> tuple[list[Finding], dict[str, str]]:
             for finding in phase(bench, Budget(seconds)):
                 found.append(finding)
                 print(_row(finding), flush=True)
-        except Exception as error:  # a benchmark's own boundary: it is recorded
+        except FAILURES as error:
             errors[name] = f"{type(error).__name__}: {error}"
             print(f"{name} failed: {errors[name]}", flush=True)
         if torch.cuda.is_available():

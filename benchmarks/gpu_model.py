@@ -16,7 +16,24 @@ from dream.model.config import DreamConfig
 from dream.model.modeling import DreamModel
 from dream.model.parallel import parallelize
 
-__all__ = ["SIZES", "Bench", "Budget", "Finding", "Size", "random_model", "requests"]
+__all__ = ["SIZES", "Bench", "Budget", "Finding", "Size", "body_17m", "random_model", "requests"]
+
+
+def body_17m(vocabulary: int) -> DreamConfig:
+    """10 layers of width 384 under any vocabulary; its last two ids are the mask and the EOS."""
+    return DreamConfig(
+        vocab_size=vocabulary,
+        hidden_size=384,
+        num_hidden_layers=10,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        intermediate_size=1152,
+        max_position_embeddings=2048,
+        rms_norm_eps=1e-6,
+        rope_theta=1e6,
+        mask_token_id=vocabulary - 2,
+        eos_token_id=vocabulary - 1,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.gpu_model import SIZES, random_model
+from benchmarks.gpu_model import SIZES, body_17m, random_model
 from benchmarks.hardware import describe
 from dream import (
     AsyncEngine,
@@ -35,7 +35,6 @@ from dream import (
     Template,
 )
 from dream.engine.async_engine import made_apart
-from dream.model.config import DreamConfig
 
 ROOT = Path(__file__).parent.parent
 GOAL = 0.15
@@ -247,23 +246,9 @@ def _row(load: Load) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-BODY_17M = DreamConfig(
-    vocab_size=8192,
-    hidden_size=384,
-    num_hidden_layers=10,
-    num_attention_heads=6,
-    num_key_value_heads=2,
-    intermediate_size=1152,
-    max_position_embeddings=2048,
-    rms_norm_eps=1e-6,
-    rope_theta=1e6,
-    mask_token_id=8191,
-    eos_token_id=8190,
-)
-
 SETTINGS = {
-    "17m": (BODY_17M, "float32", Mix(prompt=(128, 384), hole=(32, 64), top_id=8000)),
-    "17m-short": (BODY_17M, "float32", Mix(prompt=(64, 160), hole=(8, 24), top_id=8000)),
+    "17m": (body_17m(8192), "float32", Mix(prompt=(128, 384), hole=(32, 64), top_id=8000)),
+    "17m-short": (body_17m(8192), "float32", Mix(prompt=(64, 160), hole=(8, 24), top_id=8000)),
     "7b": (SIZES["7b"].shape, "bfloat16", Mix(prompt=(64, 512), hole=(32, 128), top_id=150_000)),
     "tiny": (SIZES["tiny"].shape, "float32", Mix(prompt=(4, 16), hole=(4, 12), top_id=500)),
 }

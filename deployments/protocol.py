@@ -133,13 +133,6 @@ class GenerationBody(_Wire):
     def _refuse_unserved(cls, body: object) -> object:
         if not isinstance(body, dict):
             return body
-        if body.get("stream") is True and _grows(body.get("diffusion")):
-            raise PydanticCustomError(
-                "unsupported_parameter",
-                "An answer with diffusion.grow_to is not streamed: its canvas starts over, and "
-                "what was sent before would change",
-                {"param": "stream"},
-            )
         for name, idle_values in UNSERVED.items():
             if name in body and body[name] not in idle_values:
                 raise PydanticCustomError(
@@ -148,10 +141,6 @@ class GenerationBody(_Wire):
                     {"param": name},
                 )
         return {name: value for name, value in body.items() if name not in UNSERVED}
-
-
-def _grows(diffusion: object) -> bool:
-    return isinstance(diffusion, dict) and diffusion.get("grow_to") is not None
 
 
 TokenIds = list[int]

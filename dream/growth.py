@@ -12,8 +12,10 @@ __all__ = ["grown", "largest_length", "most_token_forwards"]
 
 def grown(request: Request) -> Request | None:
     """The request with its last hole doubled, up to `grow_to`; None where it may not grow."""
+    if request.params.grow_to is None:
+        return None
     place = _last_hole(request.template)
-    if place is None or request.params.grow_to is None:
+    if place is None:
         return None
     hole = request.template.segments[place]
     assert isinstance(hole, Hole)

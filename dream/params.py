@@ -143,8 +143,9 @@ class SamplingParams:
     @property
     def is_drawn(self) -> bool:
         """Whether the seed matters."""
-        noisy = (self.temperature, self.alg_temp, self.egi_temperature)
-        return any(noisy) or self.alg == "origin" or self.order == "random"
+        is_token_drawn = bool(self.temperature or self.egi_temperature)
+        is_order_drawn = self.order == "random" or (self.order == "confidence" and self.alg_temp)
+        return is_token_drawn or bool(is_order_drawn) or self.alg == "origin"
 
     @property
     def keeps_state(self) -> bool:

@@ -41,8 +41,8 @@ def made_apart(make: Callable[[], T]) -> T:
     """What `make` returns, made in a thread that is gone afterwards.
 
     OpenMP keeps a team of threads for each thread that has computed. With two teams on the same
-    cores neither spins for its next task, and small operations take three times as long: an engine
-    that loads and warms up in the main thread then runs at two thirds of its speed in its own.
+    cores neither spins for its next task, so that every small operation waits to be woken: an
+    engine that loads and warms up in the main thread then runs slower in its own.
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(make).result()

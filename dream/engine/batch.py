@@ -73,8 +73,12 @@ def collate(
 ) -> Batch:
     """Pack canvases: rows of one form together, in it equal lengths, then equal contents."""
     seen: dict[Hashable, int] = {}
-    numbers = {id(c): seen.setdefault(content_of(c), len(seen)) for c in canvases}
-    ordered = sorted(canvases, key=lambda c: (Form.of(c), c.num_rows, numbers[id(c)]))
+    keyed = [
+        ((Form.of(canvas), canvas.num_rows, seen.setdefault(content_of(canvas), len(seen))), canvas)
+        for canvas in canvases
+    ]
+    keyed.sort(key=lambda pair: pair[0])
+    ordered = [canvas for _, canvas in keyed]
     candidates = [canvas.turn.candidates for canvas in ordered]
     sizes = [len(positions) for positions in candidates]
     picked = [
@@ -85,12 +89,12 @@ def collate(
     owners_N = np.repeat(np.arange(len(ordered)), sizes)
     classes_N = np.concatenate([_classes(canvas) for canvas in ordered])
     staging = Staging(device)
-    token_ids_T, layout = pack(ordered, [numbers[id(c)] for c in ordered], staging.put, cache)
+    token_ids_T, layout = pack(ordered, [key[2] for key, _ in keyed], staging.put, cache)
     batch = Batch(
         canvases=ordered,
         token_ids_T=token_ids_T,
         layout=layout,
-        groups=group_rows([Form.of(canvas) for canvas in ordered], ordered, staging.put),
+        groups=group_rows([key[0] for key, _ in keyed], ordered, staging.put),
         rank_scale_N=staging.put(np.repeat([scale for scale, _ in ranks], sizes)),
         rank_shift_N=staging.put(np.concatenate([shift for _, shift in ranks])),
         keys_N=staging.put((owners_N << CLASS_BITS) + classes_N),

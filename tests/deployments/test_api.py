@@ -167,15 +167,6 @@ def test_a_field_of_decoding_that_fits_no_other_is_named(client, path, body, dif
     assert error_of(client.post(f"/v1/{path}", json=wrong)) == (400, "invalid_value", param)
 
 
-def test_a_canvas_that_may_grow_is_not_streamed(client):
-    body = COMPLETION | {"stream": True, "diffusion": {"grow_to": 8}}
-
-    response = client.post("/v1/completions", json=body)
-
-    assert error_of(response) == (400, "unsupported_parameter", "stream")
-    assert "starts over" in response.json()["error"]["message"]
-
-
 def test_a_canvas_that_would_outgrow_the_context_is_refused_by_its_field(client, replicas):
     message = "Allowed: at most 9."
     replicas.trouble = Refusal(code="context_length_exceeded", field="grow_to", message=message)

@@ -140,20 +140,6 @@ def test_streaming_is_refused_loudly():
     )
 
 
-def test_a_canvas_that_may_grow_is_not_streamed_and_the_refusal_says_why():
-    grows = {"diffusion": {"grow_to": 64}}
-
-    for model, body in ((CompletionBody, COMPLETION), (InfillBody, INFILL)):
-        error = error_of(model, json.dumps(body | grows | {"stream": True}))
-        assert (error.code, error.param) == ("unsupported_parameter", "stream")
-        assert "diffusion.grow_to" in error.message
-
-    parse(COMPLETION | grows | {"stream": False})
-    for diffusion in ({}, {"grow_to": None}, "grow_to", None):
-        raw = json.dumps(COMPLETION | {"stream": True, "diffusion": diffusion})
-        assert "grow_to" not in error_of(CompletionBody, raw).message
-
-
 @pytest.mark.parametrize(
     ("body", "param"),
     [

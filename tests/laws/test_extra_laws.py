@@ -11,7 +11,10 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dream import Engine, EngineConfig, Request
+from dream import Engine, EngineConfig, Hole, Request, SamplingParams, Template
+from dream.canvas import Canvas
+from dream.params import RULE_FIELDS
+from dream.remasking import STRATEGIES
 from tests.laws.reference import (
     ALGS,
     Choose,
@@ -355,3 +358,13 @@ def test_an_eos_frontier_beyond_the_canvas_changes_nothing(shape, params):
     )
 
     assert wide == plain
+
+
+@pytest.mark.parametrize("name", RULE_FIELDS)
+def test_the_first_visit_knows_no_rule_whichever_the_request_has(name):
+    params = SamplingParams(steps=None, egi_temperature=0.9, **{name: 0.5})
+    wanted = Request(id="a", template=Template([Hole(6)]), params=params)
+    canvas = Canvas(wanted, STRATEGIES["entropy"].plan, mask_id=501, eos_ids=frozenset([500]))
+
+    assert params.rule == name
+    assert canvas.turn.params.rule is None
