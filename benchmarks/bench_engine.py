@@ -52,7 +52,7 @@ class Case:
     dtype: str = "float32"
 
     @property
-    def visits(self) -> int:
+    def num_forwards(self) -> int:
         """Steps that commit something."""
         return len(commit_counts(self.canvas, self.steps, 1e-3))
 
@@ -130,7 +130,7 @@ def loop_step(case: Case, ids_BL: Tensor, left: int) -> Callable[[], list[list[i
 
 def engine_step(case: Case, ids_BL: Tensor, left: int) -> Callable[[], list[list[int]]]:
     """The engine's step of the same work; requests are queued beforehand."""
-    config = EngineConfig(parity=True, max_rows_per_step=2**20, dtype=case.dtype)
+    config = EngineConfig(parity=True, max_num_batched_tokens=2**20, dtype=case.dtype)
     engine = Engine(build_model(case.vocabulary, case.dtype), None, config)
     mask_id = engine.mask_token_id
     for index, row in enumerate(ids_BL.tolist()):
@@ -170,7 +170,7 @@ def compare(case: Case, *, states: int = STATES, repeats: int = REPEATS) -> Row:
         loop_s.append(statistics.median(seconds[0]))
         engine_s.append(statistics.median(seconds[1]))
     loop = statistics.mean(loop_s) * case.steps
-    engine = statistics.mean(engine_s) * case.visits
+    engine = statistics.mean(engine_s) * case.num_forwards
     tokens = case.batch * case.canvas
     return Row(
         **asdict(case),

@@ -69,7 +69,7 @@ class Bench(NamedTuple):
     def of(cls, name: str) -> Bench:
         """Both on the CPU, in float32."""
         model = load_model(resolve(name), dtype=torch.float32, device="cpu")
-        return cls(Engine.from_pretrained(name, EngineConfig(max_rows_per_step=ROWS)), model)
+        return cls(Engine.from_pretrained(name, EngineConfig(max_num_batched_tokens=ROWS)), model)
 
 
 def answer(bench: Bench, suite: Suite, setting: Setting) -> Answers:

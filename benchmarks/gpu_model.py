@@ -186,9 +186,9 @@ class Bench:
             device=self.device,
             dtype=self.size.dtype,
             parity=parity,
-            max_rows_per_step=rows,
+            max_num_batched_tokens=rows,
             max_logit_rows=self.size.max_logit_rows,
-            max_cache_rows=cache_rows,
+            max_cache_tokens=cache_rows,
             cuda_graphs=torch.device(self.device).type == "cuda" and self.size.itemsize == 2,
         )
 

@@ -214,14 +214,14 @@ def main(words: Sequence[str] | None = None, root: Path = ROOT) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--size", choices=list(SETTINGS), default="17m")
-    parser.add_argument("--rows", type=int, default=1024, help="max_rows_per_step")
+    parser.add_argument("--rows", type=int, default=1024, help="max_num_batched_tokens")
     parser.add_argument("-n", type=int, default=20, help="requests of each load")
     parser.add_argument("--loads", type=float, nargs="+", default=LOADS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--record", metavar="NAME", help="write results and figure")
     args = parser.parse_args(words)
     shape, dtype, mix = SETTINGS[args.size]
-    config = EngineConfig(device=args.device, dtype=dtype, max_rows_per_step=args.rows)
+    config = EngineConfig(device=args.device, dtype=dtype, max_num_batched_tokens=args.rows)
 
     def make() -> TimedEngine:
         return TimedEngine(random_model(shape, dtype, args.device), None, config)

@@ -27,8 +27,8 @@ class AppArgs(BaseModel):
 
     model: checkpoint folder, hub id, or `embedded`. model_id: its name on the wire; by default
     the hub id, or the folder's name.
-    max_rows_per_step: canvas rows of one forward: more for throughput, fewer for latency.
-    max_logit_rows, max_cache_rows, compile, cuda_graphs: as of `EngineConfig`.
+    max_num_batched_tokens: canvas rows of one forward: more for throughput, fewer for latency.
+    max_logit_rows, max_cache_tokens, compile, cuda_graphs: as of `EngineConfig`.
     max_ongoing_requests: requests one replica works on; above it they wait, at most
     max_queued_requests of them at each ingress, and then are refused as overloaded.
     max_token_forwards: canvas tokens x steps of one request, over all prompts and choices.
@@ -43,9 +43,9 @@ class AppArgs(BaseModel):
     dtype: Literal["float32", "bfloat16"] = "float32"
     num_cpus: Annotated[float, Field(gt=0)] = 1.0
     torch_threads: Count = 1
-    max_rows_per_step: Count = 4096
+    max_num_batched_tokens: Count = 4096
     max_logit_rows: Count = 128
-    max_cache_rows: Annotated[int, Field(ge=0)] = 4096
+    max_cache_tokens: Annotated[int, Field(ge=0)] = 4096
     compile: bool = False
     cuda_graphs: bool = False
     max_ongoing_requests: Count = 64
@@ -96,9 +96,9 @@ def _replica_config(args: AppArgs) -> ReplicaConfig:
         engine=EngineConfig(
             device=args.device,
             dtype=args.dtype,
-            max_rows_per_step=args.max_rows_per_step,
+            max_num_batched_tokens=args.max_num_batched_tokens,
             max_logit_rows=args.max_logit_rows,
-            max_cache_rows=args.max_cache_rows,
+            max_cache_tokens=args.max_cache_tokens,
             compile=args.compile,
             cuda_graphs=args.cuda_graphs,
         ),

@@ -15,18 +15,18 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from deployments.answers import Capabilities, Defaults, ModelAnswer, ModelList
 from deployments.body import read_body
-from deployments.drafts import Draft, Filling
-from deployments.errors import ApiError
-from deployments.protocol import LIMITS, CompletionBody, Diffusion, GenerationBody, InfillBody
-from deployments.replicas import Replicas
-from deployments.translate import (
+from deployments.conversion import (
     completion_answer,
     completion_drafts,
     infill_answer,
     infill_drafts,
 )
+from deployments.errors import ApiError
+from deployments.messages import Draft, Filling
+from deployments.replica_client import Replicas
+from deployments.requests import LIMITS, CompletionBody, Diffusion, GenerationBody, InfillBody
+from deployments.responses import Capabilities, Defaults, ModelAnswer, ModelList
 from dream.errors import InvalidRequest
 from dream.params import Order
 

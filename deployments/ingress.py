@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from deployments.endpoints import Endpoints, IngressConfig
 from deployments.errors import ApiError, Code, error_response
-from deployments.replicas import ServeReplicas
+from deployments.replica_client import ServeReplicas
 
 if TYPE_CHECKING:
     from deployments.replica import DreamReplica

@@ -10,8 +10,8 @@ from functools import cache
 import torch
 
 from deployments.autoscaling import METRIC
-from deployments.drafts import Draft, Filling, ModelCard, Refusal
-from deployments.translate import to_filling, to_request
+from deployments.conversion import to_filling, to_request
+from deployments.messages import Draft, Filling, ModelCard, Refusal
 from dream import (
     AsyncEngine,
     Completion,

@@ -18,21 +18,21 @@ from dream.order import FillOrder
 from dream.params import SamplingParams
 from dream.request import Completion, FinishReason, Request, Span, StepEvent, Usage
 from dream.template import Fixed, HoleRange
-from dream.timetable import Plan, Visit
+from dream.timetable import Plan, ScheduledStep
 from dream.window import View, WindowState
 
-__all__ = ["Canvas", "Turn"]
+__all__ = ["Canvas", "StepPlan"]
 
 
-class Turn(NamedTuple):
-    """What the next visit may fill, and what it computes.
+class StepPlan(NamedTuple):
+    """What the next scheduled step may fill, and what it computes.
 
-    params: of this visit, whose scores are those of `alg`. candidates: positions that may be
+    params: of this step, whose scores are those of `alg`. candidates: positions that may be
     committed, ascending; classes: the class of each, None where all are of one. demand: how many
     have to be, for the timetable to be met. view: the rows of an approximate mode; None for all.
     """
 
-    visit: Visit
+    scheduled: ScheduledStep
     params: SamplingParams
     alg: str
     candidates: NDArray[np.int64]
@@ -74,10 +74,10 @@ class Canvas:
         self._ahead = 0
         self._order = FillOrder(request, self.is_masked.nonzero()[0])
         self._window = None if params.approximation is None else WindowState(len(self), params)
-        self._visits = self._visits_from(0)
-        self._turn: Turn | None = None
+        self._scheduled = self._steps_from(0)
+        self._step_plan: StepPlan | None = None
         self._before = before
-        self._run: int = 0 if before is None else before._run + 1
+        self._attempt: int = 0 if before is None else before._attempt + 1
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -85,29 +85,29 @@ class Canvas:
     @property
     def is_finished(self) -> bool:
         """Whether no committing step is left."""
-        return not self._visits
+        return not self._scheduled
 
     @property
     def forward_passes(self) -> int:
-        """Forwards so far: each was a visit."""
+        """Forwards so far: one a scheduled step."""
         return len(self.events)
 
     @property
-    def turn(self) -> Turn:
-        """The next visit."""
-        if self._turn is None:
-            self._turn = self._next_turn()
-        return self._turn
+    def step_plan(self) -> StepPlan:
+        """What the next step is to do."""
+        if self._step_plan is None:
+            self._step_plan = self._plan_step()
+        return self._step_plan
 
     @property
-    def is_last_visit(self) -> bool:
-        """Whether the next visit has to fill every mask."""
-        return len(self._visits) == 1
+    def is_last_step(self) -> bool:
+        """Whether the next step has to fill every mask."""
+        return len(self._scheduled) == 1
 
     @property
     def num_rows(self) -> int:
         """Rows of the next forward."""
-        view = self.turn.view
+        view = self.step_plan.view
         return len(self) if view is None else len(view.rows)
 
     @property
@@ -116,11 +116,11 @@ class Canvas:
 
         Larger canvases that may follow (`grow_to`) are counted.
         """
-        visits = len(self._visits)
-        if visits and self.request.params.rule is not None:
-            visits = min(visits, int(self.is_masked.sum()))
+        num_steps = len(self._scheduled)
+        if num_steps and self.request.params.rule is not None:
+            num_steps = min(num_steps, int(self.is_masked.sum()))
         larger = grown(self.request)
-        return len(self) * visits + (0 if larger is None else most_token_forwards(larger))
+        return len(self) * num_steps + (0 if larger is None else most_token_forwards(larger))
 
     def commit(
         self,
@@ -129,40 +129,40 @@ class Canvas:
         probs: NDArray[np.float32],
         num_forced: int = 0,
     ) -> StepEvent:
-        """Write one visit's tokens (positions ascending) and move to the next visit.
+        """Write one step's tokens (positions ascending) and move to the next step.
 
         num_forced: how many of them the commit rule did not allow, and the timetable demanded.
 
         A drawn mask id (parity mode only) leaves its position masked, as in the official loop,
         and the rest of the timetable is planned anew for the masks that are left.
         """
-        turn = self.turn
-        visit = self._visits.pop(0)
-        self._turn = None
-        self._ahead += len(positions) - visit.count
-        self.token_forwards += len(self) if turn.view is None else len(turn.view.rows)
+        step_plan = self.step_plan
+        scheduled = self._scheduled.pop(0)
+        self._step_plan = None
+        self._ahead += len(positions) - scheduled.count
+        self.token_forwards += len(self) if step_plan.view is None else len(step_plan.view.rows)
         self.forced_commits += num_forced
         is_token = token_ids != self._mask_id
         written = positions[is_token]
         self.token_ids[written] = token_ids[is_token]
         self.is_masked[written] = False
         if not is_token.all():
-            self._visits = self._visits_from(visit.step + 1)
+            self._scheduled = self._steps_from(scheduled.step + 1)
         elif self._can_exit_early:
             self._has_eos |= bool(np.isin(token_ids, self._eos_ids).any())
             if self._has_eos:
                 self._exit_early()
         if not self.is_masked.any():
-            self._visits = []
-        if self._window is not None and turn.view is not None:
-            self._window.settle(turn.view, self._block(turn.candidates), written)
+            self._scheduled = []
+        if self._window is not None and step_plan.view is not None:
+            self._window.apply(step_plan.view, self._block(step_plan.candidates), written)
         event = StepEvent(
             request_id=self.request.id,
-            step=visit.step,
+            step=scheduled.step,
             positions=written.tolist(),
             token_ids=token_ids[is_token].tolist(),
             confidences=probs[is_token].tolist(),
-            run=self._run,
+            attempt=self._attempt,
         )
         self.events.append(event)
         return event
@@ -173,14 +173,14 @@ class Canvas:
         ended = all(len(span.token_ids) < span.end - span.start for span in spans)
         reason: FinishReason = "stop" if ended else "length"
         num_masked = request.template.num_masked
-        runs = self._runs()
+        attempts = self._attempts()
         usage = Usage(
             prompt_tokens=len(self) - num_masked,
             completion_tokens=sum(len(span.token_ids) for span in spans),
-            steps=sum(run.steps for run in runs),
-            forward_passes=sum(run.forward_passes for run in runs),
-            token_forwards=sum(run.token_forwards for run in runs),
-            forced_commits=sum(run.forced_commits for run in runs),
+            steps=sum(one.steps for one in attempts),
+            forward_passes=sum(one.forward_passes for one in attempts),
+            token_forwards=sum(one.token_forwards for one in attempts),
+            forced_commits=sum(one.forced_commits for one in attempts),
             approximation=request.params.approximation,
         )
         return Completion(
@@ -196,8 +196,8 @@ class Canvas:
         hole = self.holes[-1]
         return not np.isin(self.token_ids[hole.start : hole.end], self._eos_ids).any()
 
-    def _runs(self) -> list[Canvas]:
-        return [self] if self._before is None else [*self._before._runs(), self]
+    def _attempts(self) -> list[Canvas]:
+        return [self] if self._before is None else [*self._before._attempts(), self]
 
     def _fill(self, segments: Iterable[object]) -> None:
         self.token_ids[:] = self._mask_id
@@ -206,26 +206,26 @@ class Canvas:
         given = [t for segment in segments if isinstance(segment, Fixed) for t in segment.token_ids]
         self.token_ids[~self.is_masked] = given
 
-    def _visits_from(self, first: int) -> list[Visit]:
+    def _steps_from(self, first: int) -> list[ScheduledStep]:
         self._ahead = 0
         masked = self.is_masked.nonzero()[0]
         if not len(masked) or first >= self.steps:
             return []
         return self._plan(masked, self.request.params, self.steps, first)
 
-    def _next_turn(self) -> Turn:
-        visit, params = self._visits[0], self.request.params
-        demand, alg = max(0, visit.count - self._ahead), str(params.alg)
-        if params.egi_temperature is not None and not self.events and len(self._visits) > 1:
+    def _plan_step(self) -> StepPlan:
+        scheduled, params = self._scheduled[0], self.request.params
+        demand, alg = max(0, scheduled.count - self._ahead), str(params.alg)
+        if params.egi_temperature is not None and not self.events and len(self._scheduled) > 1:
             params, demand, alg = _first_params(params, params.egi_temperature), 1, "egi"
-        if visit.positions is not None:
-            candidates, classes = visit.positions, None
+        if scheduled.positions is not None:
+            candidates, classes = scheduled.positions, None
         else:
             candidates, classes = self._candidates(max(demand, params.min_commits))
         view = None
         if self._window is not None:
             view = self._window.view(self.is_masked, candidates, self._block(candidates))
-        return Turn(visit, params, alg, candidates, classes, demand, view)
+        return StepPlan(scheduled, params, alg, candidates, classes, demand, view)
 
     def _candidates(self, num_wanted: int) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
         """Masks of the lowest classes that have so many together, and the class of each."""
@@ -258,7 +258,7 @@ class Canvas:
             tail = slice(end, hole.end)
             self.token_ids[tail][self.is_masked[tail]] = self.token_ids[end]
             self.is_masked[tail] = False
-        self._visits = []
+        self._scheduled = []
 
     def _span(self, hole: HoleRange) -> Span:
         ids = self.token_ids[hole.start : hole.end]
@@ -268,7 +268,7 @@ class Canvas:
 
 
 def _first_params(params: SamplingParams, temperature: float) -> SamplingParams:
-    """Of a first visit that draws one token where the entropy is largest (EGI)."""
+    """Of a first step that draws one token where the entropy is largest (EGI)."""
     return replace(
         params,
         temperature=temperature,

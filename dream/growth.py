@@ -31,14 +31,14 @@ def grown(request: Request) -> Request | None:
 
 
 def most_token_forwards(request: Request) -> int:
-    """Rows x forward passes of every run that a request may come to, at most."""
-    cost, run = 0, request
+    """Rows x forward passes of every attempt that a request may come to, at most."""
+    cost, attempt = 0, request
     while True:
-        cost += run.template.num_tokens * (run.params.steps or run.template.num_masked)
-        larger = grown(run)
+        cost += attempt.template.num_tokens * (attempt.params.steps or attempt.template.num_masked)
+        larger = grown(attempt)
         if larger is None:
             return cost
-        run = larger
+        attempt = larger
 
 
 def largest_length(request: Request) -> int:

@@ -34,7 +34,7 @@ class StepEvent:
 
     step: index in the request's own timetable (0-based; skipped steps keep their numbers).
     positions: canvas positions, ascending. token_ids, confidences: one for each position.
-    run: how many smaller canvases the request has filled before (`grow_to`).
+    attempt: how many smaller canvases the request has filled before (`grow_to`).
     """
 
     request_id: str
@@ -42,7 +42,7 @@ class StepEvent:
     positions: Sequence[int]
     token_ids: Sequence[int]
     confidences: Sequence[float]
-    run: int = 0
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class Usage:
     """What a request costs by itself; the price is `token_forwards` (rows x forward passes).
 
     steps: length of the timetable. completion_tokens: hole tokens up to each first EOS.
-    With `grow_to` all but the numbers of tokens are sums over the runs.
+    With `grow_to` all but the numbers of tokens are sums over the attempts.
     forced_commits: masks that the timetable or `min_commits` filled, and the rule did not allow.
     approximation: the approximate mode that ran, with its settings; None for exact decoding.
     """

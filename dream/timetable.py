@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from dream.params import SamplingParams
 
-__all__ = ["Plan", "Visit", "commit_counts", "hit_steps"]
+__all__ = ["Plan", "ScheduledStep", "commit_counts", "hit_steps"]
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class ScheduledStep:
     """A step that commits `count` of the masked positions, or exactly `positions` if given.
 
     Under a commit rule `count` is only what the timetable asks for, and may be 0.
@@ -31,8 +31,8 @@ class Visit:
     positions: NDArray[np.int64] | None = None
 
 
-Plan = Callable[[NDArray[np.int64], SamplingParams, int, int], list[Visit]]
-"""(masked positions, parameters, steps, first) -> the visits from step `first` on."""
+Plan = Callable[[NDArray[np.int64], SamplingParams, int, int], list[ScheduledStep]]
+"""(masked positions, parameters, steps, first) -> the scheduled steps from `first` on."""
 
 
 @lru_cache(maxsize=4096)

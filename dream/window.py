@@ -26,7 +26,7 @@ class View(NamedTuple):
 
 
 class WindowState:
-    """The state of one request's approximate mode; `view` before each forward, `settle` after."""
+    """The state of one request's approximate mode; `view` before each forward, `apply` after."""
 
     def __init__(self, length: int, params: SamplingParams) -> None:
         self._params = params
@@ -48,7 +48,7 @@ class WindowState:
         rows = self._seen(is_masked, candidates).nonzero()[0]
         return View(rows, rows)
 
-    def settle(self, view: View, block: int, filled: NDArray[np.int64]) -> None:
+    def apply(self, view: View, block: int, filled: NDArray[np.int64]) -> None:
         """Remember what a forward kept, and what it filled."""
         is_whole = len(view.rows) == len(view.keys)
         self._passes = 1 if is_whole else self._passes + 1

@@ -10,13 +10,13 @@ from pathlib import Path
 import typer
 
 from dream.errors import DreamError
-from jobs import options as flag
-from jobs.config import load_spec
-from jobs.errors import JobError
+from jobs.common import options as flag
+from jobs.common.errors import JobError
 from jobs.evaluate.command import evaluate
-from jobs.ledger import JobFolder
-from jobs.report import as_lines, read_status
-from jobs.verify import verify
+from jobs.fill.config import load_spec
+from jobs.fill.ledger import JobFolder
+from jobs.fill.report import as_lines, read_status
+from jobs.fill.verify import verify
 
 __all__ = ["NOT_SETTINGS", "app", "main"]
 
@@ -84,7 +84,7 @@ def run(
     break_lock: flag.BreakLock = False,
 ) -> None:
     """Fill every row of the input, or go on where the same job was interrupted."""
-    from jobs import drive  # torch, which status and verify do without
+    from jobs.fill import drive  # torch, which status and verify do without
 
     settings = {name: value for name, value in ctx.params.items() if name not in NOT_SETTINGS}
     given = {name: value for name, value in settings.items() if value not in (None, [], ())}
@@ -101,7 +101,7 @@ def resume(
     json: flag.AsJson = False,
 ) -> None:
     """Go on with an interrupted job exactly as it was begun."""
-    from jobs import drive
+    from jobs.fill import drive
 
     folder = drive.resume(output, replicas=replicas, break_lock=break_lock)
     print(as_lines(read_status(folder), as_json=json))

@@ -39,7 +39,7 @@ class RuleBatch:
     limits: RuleLimits
     owners_N: Tensor
     starts_N: Tensor
-    runs_N: Tensor
+    mask_segments_N: Tensor
     is_eligible_N: Tensor
     is_far_N: Tensor
 
@@ -79,10 +79,10 @@ def collate(
     ]
     keyed.sort(key=lambda pair: pair[0])
     ordered = [canvas for _, canvas in keyed]
-    candidates = [canvas.turn.candidates for canvas in ordered]
+    candidates = [canvas.step_plan.candidates for canvas in ordered]
     sizes = [len(positions) for positions in candidates]
     picked = [
-        size if _counts_vary(canvas.turn.params) else canvas.turn.demand
+        size if _counts_vary(canvas.step_plan.params) else canvas.step_plan.demand
         for canvas, size in zip(ordered, sizes, strict=True)
     ]
     ranks = [rank_terms(canvas) for canvas in ordered]
@@ -113,29 +113,29 @@ def _counts_vary(params: SamplingParams) -> bool:
 
 
 def _classes(canvas: Canvas) -> NDArray[np.int64]:
-    turn = canvas.turn
-    return np.zeros(len(turn.candidates), np.int64) if turn.classes is None else turn.classes
+    plan = canvas.step_plan
+    return np.zeros(len(plan.candidates), np.int64) if plan.classes is None else plan.classes
 
 
 def _rules(
     canvases: Sequence[Canvas], sizes: Sequence[int], owners_N: NDArray[np.int64], upload: Upload
 ) -> RuleBatch | None:
-    params = [canvas.turn.params for canvas in canvases]
+    params = [canvas.step_plan.params for canvas in canvases]
     if not any(map(_counts_vary, params)):
         return None
-    demands = [canvas.turn.demand for canvas in canvases]
+    demands = [canvas.step_plan.demand for canvas in canvases]
     starts = np.cumsum([0, *sizes[:-1]])
-    runs, next_run = [], 0
+    mask_segments, num_segments = [], 0
     for canvas in canvases:
         begins = canvas.is_masked & ~np.concatenate([[False], canvas.is_masked[:-1]])
-        runs.append(next_run + begins.cumsum()[canvas.turn.candidates])
-        next_run += int(begins.sum()) + 1
+        mask_segments.append(num_segments + begins.cumsum()[canvas.step_plan.candidates])
+        num_segments += int(begins.sum()) + 1
     classes = [_classes(canvas) for canvas in canvases]
     return RuleBatch(
         RuleLimits.of(params, demands, sizes, upload),
         upload(owners_N),
         upload(np.repeat(starts, sizes)),
-        upload(np.concatenate(runs)),
+        upload(np.concatenate(mask_segments)),
         upload(np.concatenate([c == c.min() for c in classes])),
         upload(np.concatenate([_is_far(canvas) for canvas in canvases])),
     )
@@ -143,8 +143,8 @@ def _rules(
 
 def _is_far(canvas: Canvas) -> NDArray[np.bool_]:
     """Candidates too far beyond the first one of their hole for an EOS."""
-    candidates, reach = canvas.turn.candidates, canvas.turn.params.eos_frontier
-    if reach is None or canvas.is_last_visit:
+    candidates, reach = canvas.step_plan.candidates, canvas.step_plan.params.eos_frontier
+    if reach is None or canvas.is_last_step:
         return np.zeros(len(candidates), np.bool_)
     holes = np.searchsorted([hole.start for hole in canvas.holes], candidates, side="right")
     _, firsts, which = np.unique(holes, return_index=True, return_inverse=True)

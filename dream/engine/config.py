@@ -15,7 +15,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 WHOLE_ROWS = 16
 """Rows whose whole vocabulary is sorted at a time: that takes many copies of their logits."""
 
-COUNTS = ["max_model_len", "max_rows_per_step", "quantum", "max_logit_rows", "tensor_parallel"]
+COUNTS = ["max_model_len", "max_num_batched_tokens", "quantum", "max_logit_rows", "tensor_parallel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +25,11 @@ class EngineConfig:
     device: a torch device. dtype: of weights and activations; scores are always float32.
     parity: the official loop to the letter: no id is suppressed, no early exit.
     max_model_len: longest canvas; Dream 7B was trained on 2048 tokens in all.
-    max_rows_per_step: canvas rows of one forward (one longer canvas still runs alone). More give
-        throughput, until the device is busy; fewer give latency.
+    max_num_batched_tokens: canvas tokens of one forward (one longer canvas still runs alone). More
+        give throughput, until the device is busy; fewer give latency.
     quantum: rows a request may have computed before those that wait go first.
     max_logit_rows: rows whose logits exist at one time.
-    max_cache_rows: positions for which something may be kept between steps (`window`, `history`).
+    max_cache_tokens: positions for which something may be kept between steps (`window`, `history`).
     compile: compile norms and MLPs with torch.compile, which takes a C++ or CUDA toolchain and some
         seconds at the first step; may round otherwise.
     cuda_graphs: run small steps as CUDA graphs (with the variable-length kernel alone).
@@ -41,10 +41,10 @@ class EngineConfig:
     dtype: str = "float32"
     parity: bool = False
     max_model_len: int = 2048
-    max_rows_per_step: int = 4096
+    max_num_batched_tokens: int = 4096
     quantum: int = 2**18
     max_logit_rows: int = 128
-    max_cache_rows: int = 4096
+    max_cache_tokens: int = 4096
     compile: bool = False
     cuda_graphs: bool = False
     tensor_parallel: int = 1
@@ -56,9 +56,9 @@ class EngineConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InvalidRequest(name, getattr(self, name), "an integer >= 1")
-        rows = self.max_cache_rows
+        rows = self.max_cache_tokens
         if not isinstance(rows, int) or isinstance(rows, bool) or rows < 0:
-            raise InvalidRequest("max_cache_rows", rows, "an integer >= 0")
+            raise InvalidRequest("max_cache_tokens", rows, "an integer >= 0")
         for name in ("compile", "cuda_graphs"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidRequest(name, getattr(self, name), "true or false")

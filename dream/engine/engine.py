@@ -1,4 +1,4 @@
-"""The loop: schedule, collate, forward, commit, settle."""
+"""The loop: schedule, collate, run, apply."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Engine:
         self.max_model_len = min(config.max_model_len, shape.max_position_embeddings)
         self._limits = Limits(
             max_model_len=self.max_model_len,
-            max_cache_rows=config.max_cache_rows,
+            max_cache_tokens=config.max_cache_tokens,
             vocab_size=self.vocab_size,
         )
         self._device = torch.device(config.device)
@@ -66,20 +66,24 @@ class Engine:
         if config.compile:
             compile_rows(model)
         self._cache = KeyValueCache(
-            shape, config.max_cache_rows, DTYPES[config.dtype], self._device, config.tensor_parallel
+            shape,
+            config.max_cache_tokens,
+            DTYPES[config.dtype],
+            self._device,
+            config.tensor_parallel,
         )
         self._runner = ModelRunner(
             model,
             suppressed=self._suppressed_ids(),
             eos_ids=self.eos_token_ids,
             max_logit_rows=config.max_logit_rows,
-            histories=HistoryPool(config.max_cache_rows, self._device),
+            histories=HistoryPool(config.max_cache_tokens, self._device),
             graphs=ForwardGraphs(model, CaptureCuda()) if config.cuda_graphs else None,
         )
         self._scheduler = Scheduler(
-            max_rows=config.max_rows_per_step,
+            max_rows=config.max_num_batched_tokens,
             quantum=config.quantum,
-            slots=SlotPool(config.max_cache_rows),
+            slots=SlotPool(config.max_cache_tokens),
         )
         self._readers = Readers()
         self._finished: dict[str, Completion] = {}
@@ -150,7 +154,7 @@ class Engine:
             return []
         batch = collate(canvases, self._device, self._cache)
         hidden_NE = self._runner.forward(batch)
-        return self._settle(batch, self._commit(hidden_NE, batch))
+        return self._apply(batch, self._commit(hidden_NE, batch))
 
     def collect(self) -> list[Completion]:
         """Completions since the last call, in the order they finished."""
@@ -192,7 +196,7 @@ class Engine:
             prefix.token_ids,
             target.token_ids,
             params or LikelihoodParams(),
-            max_rows=self.config.max_rows_per_step,
+            max_rows=self.config.max_num_batched_tokens,
             max_logit_rows=self.config.max_logit_rows,
         )
         self.stats.forward_passes += estimate.forward_passes
@@ -218,7 +222,7 @@ class Engine:
         whole = self._runner.sample_whole(sampled, commit.open_N, hidden_NE, batch)
         return self._runner.to_host(self._runner.commit(whole, batch), whole)
 
-    def _settle(self, batch: Batch, commit: HostCommit) -> list[StepEvent]:
+    def _apply(self, batch: Batch, commit: HostCommit) -> list[StepEvent]:
         """Write each canvas's tokens, retire the finished, and say what happened."""
         if not np.isfinite(commit.probs_C).all():
             raise EngineError("the model's probabilities are not finite: check the weights")

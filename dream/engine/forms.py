@@ -42,11 +42,11 @@ class Form(NamedTuple):
 
     @classmethod
     def of(cls, canvas: Canvas) -> Form:
-        """The form of a canvas's rows at its next visit."""
-        turn, params = canvas.turn, canvas.turn.params
+        """The form of a canvas's rows at its next step."""
+        plan, params = canvas.step_plan, canvas.step_plan.params
         return cls(
             params.window is not None,
-            turn.alg,
+            plan.alg,
             params.temperature > 0,
             width_of(params.top_p, params.top_k),
             params.rule is not None,
@@ -78,7 +78,7 @@ def group_rows(forms: Sequence[Form], canvases: Sequence[Canvas], upload: Upload
     start = 0
     for form, pairs in groupby(zip(forms, canvases, strict=True), key=lambda pair: pair[0]):
         members = [canvas for _, canvas in pairs]
-        sizes = [len(canvas.turn.candidates) for canvas in members]
+        sizes = [len(canvas.step_plan.candidates) for canvas in members]
         rows = slice(start, start + sum(sizes))
         groups.append(_group(rows, form, members, np.array(sizes), upload))
         start = rows.stop
@@ -92,7 +92,7 @@ def rank_terms(canvas: Canvas) -> tuple[float, NDArray[np.float64]]:
     without replacement from softmax(score / alg_temp). An order other than confidence ranks by
     position, or by noise, alone.
     """
-    params, positions = canvas.turn.params, canvas.turn.candidates
+    params, positions = canvas.step_plan.params, canvas.step_plan.candidates
     if params.order == "left_to_right":
         return 0.0, -positions.astype(np.float64)
     if params.order == "right_to_left":
@@ -111,7 +111,7 @@ def _group(
     if form.is_annealed:
         divisors = upload(np.repeat(np.array([_divisor(c) for c in members], np.float32), sizes))
     if form.history:
-        kept = [_slots(canvas)[canvas.turn.candidates] for canvas in members]
+        kept = [_slots(canvas)[canvas.step_plan.candidates] for canvas in members]
         slots = upload(np.concatenate(kept))
     params = _row_params(form, members, sizes, upload)
     return Group(rows, form, score_of(form.alg), params, divisors, slots)
@@ -120,7 +120,7 @@ def _group(
 def _row_params(
     form: Form, members: Sequence[Canvas], sizes: NDArray[np.int64], upload: Upload
 ) -> RowParams:
-    params = [canvas.turn.params for canvas in members]
+    params = [canvas.step_plan.params for canvas in members]
 
     def spread(values: list[float] | list[int], dtype: type[np.generic]) -> Tensor:
         return upload(np.repeat(np.array(values, dtype), sizes))
@@ -136,15 +136,15 @@ def _row_params(
 
 
 def _noise(canvas: Canvas, purpose: Purpose) -> NDArray[np.float64]:
-    turn = canvas.turn
-    return uniforms(turn.params.seed or 0, purpose, turn.visit.step, turn.candidates)
+    plan = canvas.step_plan
+    return uniforms(plan.params.seed or 0, purpose, plan.scheduled.step, plan.candidates)
 
 
 def _divisor(canvas: Canvas) -> float:
     """From `eos_annealing` at the first step to 1 at the last, linearly."""
-    first = canvas.turn.params.eos_annealing
+    first = canvas.step_plan.params.eos_annealing
     assert first is not None
-    return 1 + (first - 1) * (1 - canvas.turn.visit.step / max(1, canvas.steps - 1))
+    return 1 + (first - 1) * (1 - canvas.step_plan.scheduled.step / max(1, canvas.steps - 1))
 
 
 def _slots(canvas: Canvas) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dream.model.attention import PackedLayout, Run, Segments, Wanted
+from dream.model.attention import LengthGroup, PackedLayout, Segments, Wanted
 from dream.model.cache import CachedRows
 from dream.model.modeling import DreamModel
 
@@ -36,14 +36,14 @@ Capture = Callable[[Replay], Replay]
 
 
 class _Shape(NamedTuple):
-    """What a graph is captured for; runs are baked in where the attention loops over them."""
+    """What a graph is captured for; with length groups where the attention loops over them."""
 
     num_rows: int
     num_keys: int
     num_wanted: int
     num_sequences: int
     is_cached: bool
-    runs: tuple[tuple[Run, ...], tuple[Run, ...]] | None
+    length_groups: tuple[tuple[LengthGroup, ...], tuple[LengthGroup, ...]] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,9 @@ class ForwardGraphs:
             _above(len(layout.wanted.rows_N), WANTED),
             len(segments.cu_queries) - 1,
             layout.cached is not None,
-            (segments.runs, wanted.runs) if self._model.backend == "sdpa" else None,
+            (segments.length_groups, wanted.length_groups)
+            if self._model.backend == "sdpa"
+            else None,
         )
 
     def _new(self, shape: _Shape, token_ids_T: Tensor, layout: PackedLayout) -> _Graph:
@@ -185,15 +187,17 @@ def _room(like: Tensor, size: int) -> Tensor:
 
 def _segments(given: Segments, num_queries: int, num_keys: int) -> Segments:
     """With one more sequence, which takes what is left of the bucket."""
-    sizes = [(run.num_sequences, run.num_queries, run.num_keys) for run in given.runs]
+    sizes = [
+        (group.num_sequences, group.num_queries, group.num_keys) for group in given.length_groups
+    ]
     queries_left = num_queries - sum(count * queries for count, queries, _ in sizes)
     keys_left = num_keys - sum(count * keys for count, _, keys in sizes)
     num_ends = len(given.cu_queries) + 1
     cu_queries, cu_keys = _room(given.cu_queries, num_ends), _room(given.cu_keys, num_ends)
     cu_queries[-1:].fill_(num_queries)
     cu_keys[-1:].fill_(num_keys)
-    runs = (*given.runs, Run(1, queries_left, keys_left))
-    return Segments(cu_queries, cu_keys, num_queries, num_keys, runs)
+    groups = (*given.length_groups, LengthGroup(1, queries_left, keys_left))
+    return Segments(cu_queries, cu_keys, num_queries, num_keys, groups)
 
 
 def _cached(given: CachedRows | None, num_rows: int, num_keys: int) -> CachedRows | None:

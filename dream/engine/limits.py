@@ -17,7 +17,7 @@ class Limits:
     """Most tokens of a canvas, of one that keeps something between steps, and ids there are."""
 
     max_model_len: int
-    max_cache_rows: int
+    max_cache_tokens: int
     vocab_size: int
 
     def check(self, request: Request) -> None:
@@ -28,9 +28,9 @@ class Limits:
             allowed = f"at most {(params.grow_to or 0) - (longest - self.max_model_len)}"
             allowed += f", so that the context of {self.max_model_len} tokens holds the rest"
             raise ContextLengthExceeded("grow_to", params.grow_to, allowed)
-        if params.keeps_state and longest > self.max_cache_rows:
+        if params.keeps_state and longest > self.max_cache_tokens:
             field = "history" if params.window is None else "window"
-            allowed = f"for canvases of at most max_cache_rows={self.max_cache_rows} tokens"
+            allowed = f"for canvases of at most max_cache_tokens={self.max_cache_tokens} tokens"
             raise InvalidRequest(field, getattr(params, field), allowed)
 
     def check_template(self, template: Template) -> None:

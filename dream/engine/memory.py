@@ -60,19 +60,19 @@ class MemoryPlan:
 
 
 def plan(shape: DreamConfig, config: EngineConfig) -> MemoryPlan:
-    """What an engine of this shape takes; a canvas longer than max_rows_per_step runs alone."""
+    """What an engine of this shape takes; a canvas above max_num_batched_tokens runs alone."""
     context = min(config.max_model_len, shape.max_position_embeddings)
     itemsize = DTYPES[config.dtype].itemsize
     logit_rows = LOGIT_COPIES * config.max_logit_rows
     logit_rows += WHOLE_COPIES * min(WHOLE_ROWS, config.max_logit_rows)
     lowered = 0 if itemsize == 4 else itemsize * config.max_logit_rows
     slack = SLACK.get(torch.device(config.device).type, max(SLACK.values()))
-    rows = max(config.max_rows_per_step, context)
+    rows = max(config.max_num_batched_tokens, context)
     return MemoryPlan(
         weights=_num_weights(shape, config.tensor_parallel) * itemsize,
         activations=int(rows * _row_bytes(shape, config) * slack),
         logits=shape.vocab_size * (4 * logit_rows + lowered),
-        cache=config.max_cache_rows * _kept_row_bytes(shape, config),
+        cache=config.max_cache_tokens * _kept_row_bytes(shape, config),
     )
 
 
@@ -112,9 +112,13 @@ def _fitting(shape: DreamConfig, config: EngineConfig, available: int) -> dict[s
     now, context = plan(shape, config), min(config.max_model_len, shape.max_position_embeddings)
     dearest = sorted(
         [
-            (now.cache, "max_cache_rows", 0),
+            (now.cache, "max_cache_tokens", 0),
             (now.logits, "max_logit_rows", 1),
-            (now.activations, "max_rows_per_step", min(context, config.max_rows_per_step)),
+            (
+                now.activations,
+                "max_num_batched_tokens",
+                min(context, config.max_num_batched_tokens),
+            ),
         ],
         reverse=True,
     )

@@ -32,7 +32,7 @@ class _Sequence(NamedTuple):
 
 def content_of(canvas: Canvas) -> Hashable:
     """What the rows of a canvas are computed from; kept keys and values are like no others."""
-    return id(canvas) if canvas.turn.view is not None else canvas.token_ids.tobytes()
+    return id(canvas) if canvas.step_plan.view is not None else canvas.token_ids.tobytes()
 
 
 def pack(
@@ -67,8 +67,8 @@ def pack(
 
 
 def _sequence(members: Sequence[Canvas]) -> _Sequence:
-    first, view = members[0], members[0].turn.view
-    predicting = [np.maximum(canvas.turn.candidates - 1, 0) for canvas in members]
+    first, view = members[0], members[0].step_plan.view
+    predicting = [np.maximum(canvas.step_plan.candidates - 1, 0) for canvas in members]
     if view is None:
         return _Sequence(first, np.arange(len(first)), len(first), np.concatenate(predicting))
     wanted = np.searchsorted(view.rows, np.concatenate(predicting))
@@ -84,7 +84,7 @@ def _cached(
     num_exact = sum(len(one.rows) for one in sequences[: len(sequences) - len(kept)])
     written, read = [], []
     for one in kept:
-        slots, view = one.canvas.slots, one.canvas.turn.view
+        slots, view = one.canvas.slots, one.canvas.step_plan.view
         assert slots is not None
         assert view is not None
         written.append(slots[view.rows])

@@ -190,7 +190,7 @@ def _by_rules(
     order_N: Tensor, sure: Certainty, is_barred_N: Tensor, rules: RuleBatch
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The order in which rows commit under the rules, and counts and forced commits [R]."""
-    rows = (*sure, rules.owners_N, rules.starts_N, rules.runs_N)
+    rows = (*sure, rules.owners_N, rules.starts_N, rules.mask_segments_N)
     ranked = Ranked(*(values_N[order_N] for values_N in rows))
     again_N, counts_R, forced_R = apply_rules(
         ranked, rules.is_eligible_N[order_N], is_barred_N[order_N], rules.limits

@@ -1,4 +1,4 @@
-"""Who runs next: first come, first served, up to a number of canvas rows a step, turn by turn."""
+"""Who runs next: first come, first served, up to a number of canvas rows a step, in time slices."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Scheduler"]
 
 
 class Scheduler:
-    """Holds every unfinished canvas, in the order of their turns.
+    """Holds every unfinished canvas, in the order in which they run.
 
-    Canvases of any length, step and algorithm share a step. A turn lasts `quantum` token-forwards
-    (rows computed), which ordinary requests do not use up: they are served as they came. A canvas
-    that needs more goes on behind those that wait by then, so nobody waits for more than a turn
-    of each canvas before it. Slots for what is kept between steps are held until the end.
+    Canvases of any length, step and algorithm share a step. A time slice lasts `quantum`
+    token-forwards. Most requests finish within one slice, so they run first come, first served. A
+    canvas that needs more goes on behind those that wait by then, so nobody waits for more than
+    one slice of each canvas before it. Slots for what is kept between steps are held to the end.
     """
 
     def __init__(self, *, max_rows: int, quantum: int, slots: SlotPool) -> None:
@@ -43,7 +43,7 @@ class Scheduler:
             canvas.slots = None
 
     def schedule(self) -> list[Canvas]:
-        """The canvases of the next step: the first in turn that fit, which is one at least."""
+        """The canvases of the next step: the first in line that fit, which is one at least."""
         chosen: list[Canvas] = []
         rows = 0
         has_slots = True

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from dream.model.cache import CachedRows
 
-__all__ = ["BACKENDS", "PackedLayout", "Run", "Segments", "Wanted"]
+__all__ = ["BACKENDS", "LengthGroup", "PackedLayout", "Segments", "Wanted"]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class LengthGroup:
     """Neighbouring sequences with equally many queries and equally many keys."""
 
     num_sequences: int
@@ -42,7 +42,7 @@ class Segments:
     cu_keys: Tensor
     max_queries: int
     max_keys: int
-    runs: tuple[Run, ...]
+    length_groups: tuple[LengthGroup, ...]
 
     @classmethod
     def of(
@@ -53,9 +53,9 @@ class Segments:
     ) -> Segments:
         """Segments of sequences with these numbers of queries and keys (each >= 1), in order."""
         pairs = groupby(zip(num_queries, num_keys, strict=True))
-        runs = tuple(Run(sum(1 for _ in group), *pair) for pair, group in pairs)
+        groups = tuple(LengthGroup(sum(1 for _ in same), *pair) for pair, same in pairs)
         ends = np.cumsum([[0, *num_queries], [0, *num_keys]], axis=1, dtype=np.int32)
-        return cls(upload(ends[0]), upload(ends[1]), max(num_queries), max(num_keys), runs)
+        return cls(upload(ends[0]), upload(ends[1]), max(num_queries), max(num_keys), groups)
 
 
 class Wanted(NamedTuple):
@@ -94,31 +94,32 @@ class PackedLayout:
         def upload(array: NDArray[np.generic]) -> Tensor:
             return torch.from_numpy(array).to(rows_N.device, non_blocking=True)
 
-        keys = [run.num_keys for run in self.segments.runs for _ in range(run.num_sequences)]
+        groups = self.segments.length_groups
+        keys = [group.num_keys for group in groups for _ in range(group.num_sequences)]
         return replace(self, wanted=Wanted(rows_N, Segments.of(counts, keys, upload)))
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def sdpa(q_THD: Tensor, k_UKD: Tensor, v_UKD: Tensor, segments: Segments) -> Tensor:
-    """Full attention inside each sequence; one call for each run of equal sizes.
+    """Full attention inside each sequence; one call for each group of equal sizes.
 
     Never compiled: the loop would be compiled anew for every layout.
     """
-    groups = q_THD.shape[1] // k_UKD.shape[1]
-    k_UHD = k_UKD.repeat_interleave(groups, dim=1)
-    v_UHD = v_UKD.repeat_interleave(groups, dim=1)
-    q_sizes = [run.num_sequences * run.num_queries for run in segments.runs]
-    k_sizes = [run.num_sequences * run.num_keys for run in segments.runs]
+    heads_per_key = q_THD.shape[1] // k_UKD.shape[1]
+    k_UHD = k_UKD.repeat_interleave(heads_per_key, dim=1)
+    v_UHD = v_UKD.repeat_interleave(heads_per_key, dim=1)
+    q_sizes = [group.num_sequences * group.num_queries for group in segments.length_groups]
+    k_sizes = [group.num_sequences * group.num_keys for group in segments.length_groups]
     parts = zip(
-        segments.runs,
+        segments.length_groups,
         torch.split(q_THD, q_sizes),
         torch.split(k_UHD, k_sizes),
         torch.split(v_UHD, k_sizes),
         strict=True,
     )
     outputs: list[Tensor] = []
-    for run, *qkv in parts:
-        shape = (run.num_sequences, -1, *q_THD.shape[1:])
+    for group, *qkv in parts:
+        shape = (group.num_sequences, -1, *q_THD.shape[1:])
         q, k, v = (rows.view(shape).transpose(1, 2) for rows in qkv)
         out_BHLD = F.scaled_dot_product_attention(q, k, v)
         outputs.append(out_BHLD.transpose(1, 2).flatten(0, 1))

@@ -40,7 +40,7 @@ def check_degree(config: DreamConfig, degree: int) -> None:
 
 
 def parallelize(model: DreamModel, mesh: DeviceMesh) -> None:
-    """Turn the weights of the model, on any device, into parts over the mesh."""
+    """StepPlan the weights of the model, on any device, into parts over the mesh."""
     check_degree(model.config, mesh.size())
     plan: dict[str, ParallelStyle] = {"lm_head": ColwiseParallel(output_layouts=Replicate())}
     for name in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dream.params import SamplingParams
-from dream.timetable import Visit
+from dream.timetable import ScheduledStep
 
 __all__ = ["Commit", "Ranked", "Strategy", "places", "stable_order"]
 
@@ -30,7 +30,7 @@ class Strategy(Protocol):
 
     def plan(
         self, masked: NDArray[np.int64], params: SamplingParams, steps: int, first: int
-    ) -> list[Visit]:
+    ) -> list[ScheduledStep]:
         """The committing steps from `first` on of `steps`, for these masked positions."""
 
     def score(self, probs_NK: Tensor, index_N: Tensor) -> Tensor:
@@ -56,14 +56,14 @@ class Ranked(NamedTuple):
 
     top_probs_N: largest raw probability. entropies_N: raw entropy in nats, float32.
     owners_N: the request of each row. starts_N: the first row of that request.
-    runs_N: the run of neighbouring masks that a row belongs to; no number is used twice.
+    mask_segments_N: the segment of neighbouring masks of each row; no number is used twice.
     """
 
     top_probs_N: Tensor
     entropies_N: Tensor
     owners_N: Tensor
     starts_N: Tensor
-    runs_N: Tensor
+    mask_segments_N: Tensor
 
     def places_by(self, values_N: Tensor) -> Tensor:
         """Place of each row in its request by value, the highest 0; ties as ranked."""
@@ -81,12 +81,12 @@ class Ranked(NamedTuple):
         largest_N = (fixed_N + offset_N).cummax(0).values - offset_N
         return (sums_N - before_N).double() / FIXED_POINT, largest_N.double() / FIXED_POINT
 
-    def is_best_of_run(self, values_N: Tensor) -> Tensor:
-        """Whether a row has the highest value of its run; ties as ranked."""
-        order_N = stable_order(values_N, self.runs_N)
-        runs_N = self.runs_N[order_N]
-        is_first_N = torch.ones_like(runs_N, dtype=torch.bool)
-        is_first_N[1:] = runs_N[1:] != runs_N[:-1]
+    def is_best_of_segment(self, values_N: Tensor) -> Tensor:
+        """Whether a row has the highest value of its mask segment; ties as ranked."""
+        order_N = stable_order(values_N, self.mask_segments_N)
+        mask_segments_N = self.mask_segments_N[order_N]
+        is_first_N = torch.ones_like(mask_segments_N, dtype=torch.bool)
+        is_first_N[1:] = mask_segments_N[1:] != mask_segments_N[:-1]
         return torch.empty_like(is_first_N).index_copy_(0, order_N, is_first_N)
 
 

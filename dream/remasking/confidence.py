@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dream.params import SamplingParams
 from dream.sampling import Score, row_sum
-from dream.timetable import Visit, commit_counts
+from dream.timetable import ScheduledStep, commit_counts
 
 __all__ = ["SCORES", "Confidence", "probability"]
 
@@ -65,12 +65,12 @@ class Confidence:
 
     def plan(
         self, masked: NDArray[np.int64], params: SamplingParams, steps: int, first: int
-    ) -> list[Visit]:
+    ) -> list[ScheduledStep]:
         """The counts do not depend on the model, so all of them are known beforehand.
 
         A commit rule may fill masks at any step, so none is skipped.
         """
         counts = commit_counts(len(masked), steps, params.eps, first)
         if params.rule is None:
-            return [Visit(step, count) for step, count in counts]
-        return [Visit(step, dict(counts).get(step, 0)) for step in range(first, steps)]
+            return [ScheduledStep(step, count) for step, count in counts]
+        return [ScheduledStep(step, dict(counts).get(step, 0)) for step in range(first, steps)]

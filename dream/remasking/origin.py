@@ -11,7 +11,7 @@ from torch import Tensor
 from dream.noise import Purpose, uniforms
 from dream.params import SamplingParams
 from dream.remasking.confidence import probability
-from dream.timetable import Visit, hit_steps
+from dream.timetable import ScheduledStep, hit_steps
 
 __all__ = ["Origin"]
 
@@ -22,12 +22,15 @@ class Origin:
 
     def plan(
         self, masked: NDArray[np.int64], params: SamplingParams, steps: int, first: int
-    ) -> list[Visit]:
+    ) -> list[ScheduledStep]:
         """One keyed uniform for each position; steps that no position draws are left out."""
         noise = uniforms(params.seed or 0, Purpose.COMMIT_TIME, first, masked)
         hits = hit_steps(noise, steps, params.eps, first)
-        return [Visit(int(s), int((hits == s).sum()), masked[hits == s]) for s in np.unique(hits)]
+        return [
+            ScheduledStep(int(s), int((hits == s).sum()), masked[hits == s])
+            for s in np.unique(hits)
+        ]
 
     def score(self, probs_NK: Tensor, index_N: Tensor) -> Tensor:
-        """Not used to choose: all candidates of a visit commit."""
+        """Not used to choose: all candidates of a step commit."""
         return probability(probs_NK, index_N)

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from typer import Option
 
-from jobs import options as flag
+from jobs.common import options as flag
 
 __all__ = ["NOT_SETTINGS", "evaluate"]
 

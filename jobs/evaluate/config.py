@@ -10,11 +10,11 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dream.params import MAX_STEPS, Alg, Order
-from jobs.config import JobSpec, Json, ModelSettings, checked, given_values
-from jobs.errors import Refused
+from jobs.common.errors import Refused
 from jobs.evaluate.presets import find_preset
 from jobs.evaluate.suite_options import Form, SuiteOptions, Task
 from jobs.evaluate.suites import SUITES
+from jobs.fill.config import JobSpec, Json, ModelSettings, checked, given_values
 
 __all__ = ["KEPT", "EvalFolder", "EvalRecord", "EvalSpec", "Run", "Steps", "load_eval_spec"]
 

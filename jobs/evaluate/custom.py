@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 
 from dream.errors import InvalidRequest
 from dream.template import Hole
-from jobs.config import JobSpec, load_spec
-from jobs.errors import Refused
+from jobs.common.errors import Refused
 from jobs.evaluate.suite import Metric, Question, Suite, filled
 from jobs.evaluate.suite_options import Task
-from jobs.inputs import ColumnMap, input_columns
-from jobs.rows import Cell, prepare
+from jobs.fill.config import JobSpec, load_spec
+from jobs.fill.inputs import ColumnMap, input_columns
+from jobs.fill.rows import Cell, prepare
 from jobs.tasks.base import Problem
 
 __all__ = ["Scorer", "custom_suite", "load_scorer"]

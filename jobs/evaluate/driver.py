@@ -11,9 +11,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from jobs import drive
-from jobs.config import differences
-from jobs.errors import JobError, Refused, Stopped
+from jobs.common.errors import JobError, Refused, Stopped
+from jobs.common.lock import Lock
+from jobs.common.session import ray_session, row_needs
 from jobs.evaluate.config import EvalFolder, EvalRecord, EvalSpec, Run
 from jobs.evaluate.curves import pictures
 from jobs.evaluate.environment import environment
@@ -22,10 +22,10 @@ from jobs.evaluate.results import Entry, RunFacts, Value, as_results, group
 from jobs.evaluate.scoring import Sample, samples_as_parquet, score_run
 from jobs.evaluate.suite import Suite
 from jobs.evaluate.suites import build_suites
-from jobs.ledger import JobFolder
-from jobs.lock import Lock
-from jobs.preflight import model_folder
-from jobs.session import ray_session, row_needs
+from jobs.fill import drive
+from jobs.fill.config import differences
+from jobs.fill.ledger import JobFolder
+from jobs.fill.preflight import model_folder
 
 __all__ = ["Evaluation", "evaluate"]
 

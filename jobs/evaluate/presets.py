@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from dream.params import Alg
-from jobs.errors import Refused
+from jobs.common.errors import Refused
 from jobs.evaluate.suite_options import Form
 
 __all__ = ["PRESETS", "Preset", "find_preset"]

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-from jobs.errors import Refused
+from jobs.common.errors import Refused
 from jobs.tasks.base import Problem
 
 __all__ = ["COUNTDOWN", "SUDOKU", "Instruction", "Layout", "few_shot_prompt"]

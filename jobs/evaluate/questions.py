@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dream.errors import InvalidRequest
-from jobs.errors import Refused
+from jobs.common.errors import Refused
 from jobs.evaluate.config import EvalSpec, Steps
 from jobs.evaluate.suite import Question, Suite
 

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from dream.template import Hole
-from jobs.errors import Refused
+from jobs.common.errors import Refused
 from jobs.evaluate.custom import custom_suite
 from jobs.evaluate.prompts import COUNTDOWN, SUDOKU, Layout, few_shot_prompt, read_instruction
 from jobs.evaluate.suite import Metric, Question, Suite, filled
 from jobs.evaluate.suite_options import Form, SuiteOptions
-from jobs.rows import split_masks
+from jobs.fill.rows import split_masks
 from jobs.tasks import countdown, equations, lists, prose, sudoku, sudoku_grids
 from jobs.tasks.base import MASK, Problem
 from jobs.tasks.official import Format, countdown_format, read_official, sudoku_format

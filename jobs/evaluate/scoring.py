@@ -12,13 +12,13 @@ from typing import TypedDict
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.errors import JobError
+from jobs.common.errors import JobError
 from jobs.evaluate.config import Run, Steps
 from jobs.evaluate.order import order_metrics
 from jobs.evaluate.suite import Suite
-from jobs.ledger import JobFolder
-from jobs.manifest import read_manifest
-from jobs.rows import InfilledSpan
+from jobs.fill.ledger import JobFolder
+from jobs.fill.manifest import read_manifest
+from jobs.fill.rows import InfilledSpan
 
 __all__ = ["Row", "Sample", "samples_as_parquet", "score_row", "score_run"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from jobs.errors import Refused
+from jobs.common.errors import Refused
 
 __all__ = ["Form", "SuiteOptions", "Task"]
 

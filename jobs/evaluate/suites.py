@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
-from jobs.errors import Refused
+from jobs.common.errors import Refused
 from jobs.evaluate import recipes
 from jobs.evaluate.suite import Suite
 from jobs.evaluate.suite_options import Form, SuiteOptions

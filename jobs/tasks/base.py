@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from jobs.errors import Refused
+from jobs.common.errors import Refused
 
 __all__ = ["EOS", "MASK", "Keyed", "Problem", "Sample", "draw_distinct", "is_held_out"]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.errors import Refused
+from jobs.common.errors import Refused
 from jobs.tasks.base import EOS, Keyed, Problem, Sample, draw_distinct, is_held_out
 
 __all__ = ["FULL", "MINI", "Range", "draw", "holds_out", "is_correct", "is_correct_dream"]

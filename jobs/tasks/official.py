@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from jobs.errors import Refused
+from jobs.common.errors import Refused
 from jobs.tasks import countdown, sudoku
 from jobs.tasks.base import Problem
 

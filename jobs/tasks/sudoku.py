@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.errors import Refused
+from jobs.common.errors import Refused
 from jobs.tasks.base import EOS, HELD_OUT_SHARE, MASK, Keyed, Problem, Sample, draw_distinct
 from jobs.tasks.sudoku_grids import BOARDS, board_of, completions, is_complete
 

@@ -12,7 +12,7 @@ from math import isqrt
 
 import numpy as np
 
-from jobs.errors import Refused
+from jobs.common.errors import Refused
 
 __all__ = ["BOARDS", "Board", "board_of", "completions", "is_complete"]
 

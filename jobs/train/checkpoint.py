@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
-from jobs.errors import JobError
+from jobs.common.errors import JobError
 from jobs.train.network import local_of
 
 __all__ = ["Progress", "TrainState", "final_weights", "read_progress", "restore", "save"]

@@ -15,8 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from jobs.config import checked, given_values, odd_letters
-from jobs.errors import Refused
+from jobs.common.errors import Refused
+from jobs.fill.config import checked, given_values, odd_letters
 from jobs.train.corpus import FORMS, TAIL_WEIGHT, first_size, shares
 from jobs.train.objective import TimeWeight
 

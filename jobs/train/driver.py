@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dream.model.tokenizer import Tokenizer
-from jobs.errors import JobError, Refused
-from jobs.lock import Lock
-from jobs.session import Needs, ray_session
+from jobs.common.errors import JobError, Refused
+from jobs.common.lock import Lock
+from jobs.common.session import Needs, ray_session
 from jobs.train.config import Plain, TrainSpec
 from jobs.train.export import CARD, export
 from jobs.train.metrics import METRICS, read_metrics
 from jobs.train.model import prepare
-from jobs.train.places import BASE, RECORD, STORE, WORK
+from jobs.train.paths import BASE, RECORD, STORE, WORK
 from jobs.train.record import TrainRecord, identity_of
 
 __all__ = ["train"]

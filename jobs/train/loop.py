@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW, Muon, Optimizer
 
 from dream.model.config import DreamConfig
-from jobs.errors import JobError
+from jobs.common.errors import JobError
 from jobs.train.batch import Batch, split
 from jobs.train.checkpoint import Progress, TrainState
 from jobs.train.config import TrainSpec

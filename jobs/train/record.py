@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from dream.model.loader import resolve, weights_sha256
-from jobs.errors import Refused
-from jobs.inputs import scan
+from jobs.common.errors import Refused
+from jobs.fill.inputs import scan
 from jobs.tasks.sources import source_sha256, task_modules
 from jobs.train.config import Plain, TrainSpec
 from jobs.train.corpus import FORMS

@@ -23,7 +23,7 @@ import numpy as np
 
 from dream.errors import InvalidRequest
 from dream.model.tokenizer import Tokenizer
-from jobs.errors import Refused
+from jobs.common.errors import Refused
 from jobs.train.corpus import NoisyRow
 from jobs.train.objective import TimeWeight, draw_mask, token_weights
 

@@ -20,8 +20,8 @@ from ray.data import Dataset
 from dream.errors import InvalidRequest
 from dream.model.config import read_config
 from dream.model.tokenizer import Tokenizer
-from jobs.errors import JobError
-from jobs.inputs import scan
+from jobs.common.errors import JobError
+from jobs.fill.inputs import scan
 from jobs.train.config import TrainSpec
 from jobs.train.data import arrow_batches
 from jobs.train.sft import COLUMNS, EncodedRow, RowForm, encode, form_of
@@ -120,7 +120,7 @@ def _write(spec: TrainSpec, base: Path, path: Path) -> int:
 
 
 def _mark(unfinished: Path, path: Path, dropped: int) -> None:
-    """Turn the stream into a file of random access that knows how many rows were left out."""
+    """StepPlan the stream into a file of random access that knows how many rows were left out."""
     schema = pa.schema(list(SCHEMA)[:2], metadata={DROPPED: json.dumps(dropped)})
     whole = path.with_suffix(".whole")
     with (

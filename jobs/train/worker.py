@@ -17,7 +17,7 @@ from jobs.train.config import Plain, TrainSpec
 from jobs.train.data import MixSource, RowSource, Source, feed
 from jobs.train.loop import new_state, run_updates
 from jobs.train.metrics import Line, Metrics
-from jobs.train.places import BASE, STORE, WORK
+from jobs.train.paths import BASE, STORE, WORK
 from jobs.train.store import TokenStore, eos_of
 
 __all__ = ["source_of", "train_worker"]

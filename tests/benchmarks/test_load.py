@@ -47,7 +47,7 @@ def test_a_seed_gives_the_same_requests_within_the_mix():
 
 
 def test_every_load_does_the_same_work_and_light_load_is_idle():
-    engine = tiny_engine(max_rows_per_step=32)
+    engine = tiny_engine(max_num_batched_tokens=32)
 
     found = asyncio.run(measure(engine, MIX, number=6, loads=[0.1, 1.0], seed=0))
 

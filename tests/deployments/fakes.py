@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from deployments.drafts import Draft, FilledHole, Filling, ModelCard, Refusal
+from deployments.messages import Draft, FilledHole, Filling, ModelCard, Refusal
 from dream import Hole, Usage
 
 

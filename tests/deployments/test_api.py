@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
-from deployments.drafts import Refusal
 from deployments.endpoints import Endpoints, IngressConfig
 from deployments.errors import ApiError
 from deployments.ingress import build_api
+from deployments.messages import Refusal
 from tests.deployments.fakes import FakeReplicas
 
 CONFIG = IngressConfig(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from deployments.drafts import Draft, Filling, Refusal
+from deployments.messages import Draft, Filling, Refusal
 from deployments.replica import DreamReplica, ReplicaConfig
 from dream import EngineConfig, Fixed, Hole, SamplingParams
 from dream.errors import EngineError

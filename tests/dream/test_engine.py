@@ -164,8 +164,8 @@ def test_config_refuses_what_it_cannot_run():
     for bad in (
         {"dtype": "int8"},
         {"device": "toaster"},
-        {"max_rows_per_step": 0},
-        {"max_cache_rows": -1},
+        {"max_num_batched_tokens": 0},
+        {"max_cache_tokens": -1},
         {"max_model_len": 1.5},
     ):
         with pytest.raises(InvalidRequest, match=next(iter(bad))):

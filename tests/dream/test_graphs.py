@@ -59,7 +59,7 @@ def test_kept_rows_beside_exact_ones_and_large_steps_run_as_they_are():
 
 def test_no_canvas_has_the_slot_that_padding_writes_to():
     engine, _ = engine_with_graphs()
-    slots = [engine._scheduler._slots.acquire(1) for _ in range(engine.config.max_cache_rows)]
+    slots = [engine._scheduler._slots.acquire(1) for _ in range(engine.config.max_cache_tokens)]
 
     assert engine._cache.scratch_slot not in torch.tensor(
         [int(s[0]) for s in slots if s is not None]

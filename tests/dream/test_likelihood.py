@@ -151,7 +151,7 @@ def test_the_same_seed_gives_the_same_number_and_another_seed_another():
     assert first == again != other
 
 
-@pytest.mark.parametrize("limits", [{"max_rows_per_step": 1}, {"max_logit_rows": 3}])
+@pytest.mark.parametrize("limits", [{"max_num_batched_tokens": 1}, {"max_logit_rows": 3}])
 def test_row_budgets_do_not_change_a_bit(limits):
     params = LikelihoodParams(mc_num=64, seed=4)
     target = [*range(40, 60), EOS]

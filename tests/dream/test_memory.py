@@ -56,7 +56,7 @@ def run(lengths, **params):
 options = json.loads(sys.argv[3])
 run([16, 24], **options)
 before = peak()
-halves = config.max_rows_per_step // 2
+halves = config.max_num_batched_tokens // 2
 run([128] * (halves // 128) + [256] * (halves // 256), **options)
 print(peak() - before)
 """
@@ -89,7 +89,7 @@ def test_weights_are_those_of_the_model(shape):
 
 
 def test_dream_7b_needs_what_the_roofline_says():
-    config = EngineConfig(device="cuda", dtype="bfloat16", max_cache_rows=1024)
+    config = EngineConfig(device="cuda", dtype="bfloat16", max_cache_tokens=1024)
 
     found = plan(DREAM_7B, config)
 
@@ -102,13 +102,13 @@ def test_dream_7b_needs_what_the_roofline_says():
 @pytest.mark.parametrize(
     ("field", "part"),
     [
-        ("max_rows_per_step", "activations"),
+        ("max_num_batched_tokens", "activations"),
         ("max_logit_rows", "logits"),
-        ("max_cache_rows", "cache"),
+        ("max_cache_tokens", "cache"),
     ],
 )
 def test_a_larger_option_takes_more_for_its_part_alone(field, part):
-    config = EngineConfig(max_rows_per_step=4096, max_logit_rows=64, max_cache_rows=64)
+    config = EngineConfig(max_num_batched_tokens=4096, max_logit_rows=64, max_cache_tokens=64)
     larger = replace(config, **{field: 2 * getattr(config, field)})
 
     before, after = plan(BODY, config), plan(BODY, larger)
@@ -124,7 +124,7 @@ def test_a_larger_model_takes_no_less_of_anything(field):
     """Only more heads of one width may take less: they are narrower, and so are the keys."""
     values = SIZES | REST
     larger = DreamConfig(**values | {field: 2 * values[field]})
-    config = EngineConfig(max_cache_rows=64, max_rows_per_step=16, max_model_len=10_000)
+    config = EngineConfig(max_cache_tokens=64, max_num_batched_tokens=16, max_model_len=10_000)
 
     before, after = plan(BODY, config), plan(larger, config)
 
@@ -134,8 +134,8 @@ def test_a_larger_model_takes_no_less_of_anything(field):
 
 
 def test_processes_share_what_is_split():
-    one = plan(DREAM_7B, EngineConfig(dtype="bfloat16", max_cache_rows=64))
-    four = plan(DREAM_7B, EngineConfig(dtype="bfloat16", max_cache_rows=64, tensor_parallel=4))
+    one = plan(DREAM_7B, EngineConfig(dtype="bfloat16", max_cache_tokens=64))
+    four = plan(DREAM_7B, EngineConfig(dtype="bfloat16", max_cache_tokens=64, tensor_parallel=4))
 
     assert one.cache / 4 < four.cache < one.cache / 3
     assert one.weights / 4 < four.weights < one.weights / 3
@@ -143,17 +143,17 @@ def test_processes_share_what_is_split():
 
 
 def test_a_canvas_longer_than_a_step_is_counted():
-    assert plan(BODY, EngineConfig(max_rows_per_step=1)) == plan(
-        BODY, EngineConfig(max_rows_per_step=2048)
+    assert plan(BODY, EngineConfig(max_num_batched_tokens=1)) == plan(
+        BODY, EngineConfig(max_num_batched_tokens=2048)
     )
 
 
 @pytest.mark.parametrize(
     ("config", "field"),
     [
-        (EngineConfig(max_rows_per_step=100_000), "max_rows_per_step"),
+        (EngineConfig(max_num_batched_tokens=100_000), "max_num_batched_tokens"),
         (EngineConfig(max_logit_rows=50_000), "max_logit_rows"),
-        (EngineConfig(max_cache_rows=10**6), "max_cache_rows"),
+        (EngineConfig(max_cache_tokens=10**6), "max_cache_tokens"),
     ],
 )
 def test_a_refusal_names_the_dearest_option_and_the_largest_value_that_fits(config, field):
@@ -170,7 +170,7 @@ def test_a_refusal_names_the_dearest_option_and_the_largest_value_that_fits(conf
 
 
 def test_where_no_single_option_suffices_several_are_named():
-    config = EngineConfig(max_rows_per_step=100_000, max_logit_rows=50_000)
+    config = EngineConfig(max_num_batched_tokens=100_000, max_logit_rows=50_000)
 
     with pytest.raises(MemoryExceeded) as error:
         check(BODY, config, 2**28)
@@ -193,14 +193,14 @@ def test_an_engine_is_refused_before_any_weight_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "host_memory", lambda: 2**30)
 
     with pytest.raises(MemoryExceeded) as error:
-        Engine.from_pretrained(tmp_path, EngineConfig(max_rows_per_step=100_000))
+        Engine.from_pretrained(tmp_path, EngineConfig(max_num_batched_tokens=100_000))
 
-    assert error.value.field == "max_rows_per_step"
+    assert error.value.field == "max_num_batched_tokens"
 
 
 def test_activations_in_use_are_below_the_plan_and_above_half_of_it():
     """Without a heap that keeps what is freed, resident bytes are those in use."""
-    config = {"max_rows_per_step": 2048, "max_logit_rows": 8}
+    config = {"max_num_batched_tokens": 2048, "max_logit_rows": 8}
 
     in_use = growth(config, {"steps": 1}, MALLOC_MMAP_THRESHOLD_="131072")
 
@@ -209,7 +209,7 @@ def test_activations_in_use_are_below_the_plan_and_above_half_of_it():
 
 
 def test_a_step_of_the_dearest_form_stays_below_the_plan():
-    config = {"max_rows_per_step": 2048, "max_logit_rows": 256}
+    config = {"max_num_batched_tokens": 2048, "max_logit_rows": 256}
 
     used = growth(config, DRAWN)
 

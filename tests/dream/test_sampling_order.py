@@ -55,7 +55,7 @@ def test_alg_temp_draws_positions_without_replacement_from_the_softmax_of_scores
     weights = np.exp(scores / alg_temp)
     found: Counter[tuple[int, ...]] = Counter()
     for seed in range(trials):
-        scale, shift = rank_terms(visit(seed, alg_temp))
+        scale, shift = rank_terms(canvas_of(seed, alg_temp))
         ranks = torch.from_numpy(scores * scale + shift)
         found[
             tuple(stable_order(ranks, torch.zeros(3, dtype=torch.int64))[places([3], [2])].tolist())
@@ -67,7 +67,7 @@ def test_alg_temp_draws_positions_without_replacement_from_the_softmax_of_scores
         assert abs(found[first, second] / trials - expected) < 0.025
 
 
-def visit(seed: int, alg_temp: float):
+def canvas_of(seed: int, alg_temp: float):
     from dream.canvas import Canvas
 
     wanted = Request(

@@ -9,7 +9,7 @@ import pytest
 from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
-from deployments.drafts import Draft
+from deployments.messages import Draft
 from deployments.replica import DreamReplica, ReplicaConfig
 from dream import EngineConfig, Hole, SamplingParams
 

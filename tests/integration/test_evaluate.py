@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from dream import Engine, Request, SamplingParams, Template
-from jobs.ledger import CommitLog, JobFolder
-from jobs.report import read_status
-from jobs.verify import verify
+from jobs.fill.ledger import CommitLog, JobFolder
+from jobs.fill.report import read_status
+from jobs.fill.verify import verify
 from tests.integration.test_jobs import call, finish, start, wait_for
 
 pytestmark = pytest.mark.ray

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.__main__ import main
-from jobs.ledger import CommitLog, JobFolder
-from jobs.manifest import read_manifest
-from jobs.report import read_status
-from jobs.verify import verify
+from jobs.fill.ledger import CommitLog, JobFolder
+from jobs.fill.manifest import read_manifest
+from jobs.fill.report import read_status
+from jobs.fill.verify import verify
 
 pytestmark = pytest.mark.ray
 

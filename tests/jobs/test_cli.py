@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.__main__ import NOT_SETTINGS, main, run
-from jobs.config import JobSpec
-from jobs.ledger import CommitLog
-from jobs.manifest import finalize
-from tests.jobs.jobfolder import begin, commit
+from jobs.fill.config import JobSpec
+from jobs.fill.ledger import CommitLog
+from jobs.fill.manifest import finalize
+from tests.jobs.fill.jobfolder import begin, commit
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_a_job_whose_input_changed_while_it_ran_is_not_finished(
         if change == "replaced":
             pq.write_table(pa.table({"prompt": ["c", "d"]}), prompts)
 
-    monkeypatch.setattr("jobs.drive._fill_rows", fill)
+    monkeypatch.setattr("jobs.fill.drive._fill_rows", fill)
     code, text = call(capsys, *run_flags(prompts, tmp_path / "out"))
 
     assert code == 1

@@ -25,10 +25,10 @@ class Pick(NamedTuple):
 
 
 Choose = Callable[[int, torch.Tensor, Sequence[int], bool], dict[int, Pick]]
-"""(step, logits of each position, candidates, whether it is the last visit) -> picks."""
+"""(step, logits of each position, candidates, whether it is the last scheduled step) -> picks."""
 
 Commits = list[tuple[int, dict[int, int]]]
-"""For each visit its step, and the token of each position that it filled."""
+"""For each scheduled step its number, and the token of each position that it filled."""
 
 
 def run(engine: Engine, *wanted: Request) -> tuple[dict[str, list[StepEvent]], dict]:
@@ -71,18 +71,18 @@ def predictions(canvas: Sequence[int | None]) -> torch.Tensor:
 
 
 def decoded(wanted: Request, choose: Choose, first: dict[int, int] | None = None) -> Commits:
-    """Every visit of a request of one priority, each filling its best picks.
+    """Every scheduled step of a request of one priority, each filling its best picks.
 
-    first: what the first visit fills. What a visit falls short of is for the next ones.
+    first: what the first step fills. What a step falls short of is for the next ones.
     """
     canvas, found, owed = given_tokens(wanted), Commits(), 0
-    visits = timetable(wanted)
-    for place, (step, count) in enumerate(visits):
+    scheduled = timetable(wanted)
+    for place, (step, count) in enumerate(scheduled):
         owed += count
         filled = first if first and not place else None
         if filled is None:
             candidates = eligible(wanted, canvas, max(owed, 1))
-            picks = choose(step, predictions(canvas), candidates, place == len(visits) - 1)
+            picks = choose(step, predictions(canvas), candidates, place == len(scheduled) - 1)
             filled = best(wanted, canvas, picks, owed)
         for position, token in filled.items():
             canvas[position] = token
@@ -94,7 +94,7 @@ def decoded(wanted: Request, choose: Choose, first: dict[int, int] | None = None
 
 
 def timetable(wanted: Request) -> list[tuple[int, int]]:
-    """(step, count) of each visit; under a commit rule every step is one."""
+    """(step, count) of each; under a commit rule every step is one."""
     num_masked = wanted.template.num_masked
     num_steps = wanted.params.steps or num_masked
     counts = dict(commit_counts(num_masked, num_steps, wanted.params.eps))

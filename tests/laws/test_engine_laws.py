@@ -121,9 +121,9 @@ def test_a_result_does_not_depend_on_batch_mates_order_or_room(wanted, data):
     chunk = data.draw(st.sampled_from([1, 3, 128]))
     quantum = data.draw(st.sampled_from([1, 60, 2**20]))
     slots = data.draw(st.sampled_from([40, 4096]))
-    limits = {"quantum": quantum, "max_cache_rows": slots}
+    limits = {"quantum": quantum, "max_cache_tokens": slots}
 
-    engine = golden_engine(max_rows_per_step=rows, max_logit_rows=chunk, **limits)
+    engine = golden_engine(max_num_batched_tokens=rows, max_logit_rows=chunk, **limits)
     together = steps_of(engine, shuffled)
 
     assert together["done"] == alone
@@ -206,7 +206,7 @@ def exiting(params):
 
 
 def settled_after(request: Request, events: list) -> int:
-    """How many visits it takes until, in each hole, all is committed up to its first EOS."""
+    """How many steps it takes until, in each hole, all is committed up to its first EOS."""
     tokens: dict[int, int] = {}
     if not request.template.holes:
         return 0

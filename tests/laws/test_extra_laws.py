@@ -60,7 +60,7 @@ def test_the_first_draw_is_one_token_of_the_widest_tempered_distribution(tempera
         own = {"egi_temperature": temperature, "block_length": block_length, "seed": seed}
         return request(str(seed), SHAPES[2], steps=4, **own)
 
-    engine = golden_engine(max_rows_per_step=2**20)
+    engine = golden_engine(max_num_batched_tokens=2**20)
     for seed in range(3000):
         engine.add(wanted(seed))
 
@@ -184,7 +184,7 @@ def test_a_history_does_not_depend_on_others_or_on_who_held_its_slots_before(dra
         for n, (shape, depth, top) in enumerate(drawn)
     ]
     alone = {r.id: run(golden_engine(), r)[0][r.id] for r in wanted}
-    engine = golden_engine(max_cache_rows=30)
+    engine = golden_engine(max_cache_tokens=30)
     stray = request("stray", SHAPES[0], history=8, history_top=16)
     engine.add(stray)
     for _ in range(3):
@@ -367,4 +367,4 @@ def test_the_first_visit_knows_no_rule_whichever_the_request_has(name):
     canvas = Canvas(wanted, STRATEGIES["entropy"].plan, mask_id=501, eos_ids=frozenset([500]))
 
     assert params.rule == name
-    assert canvas.turn.params.rule is None
+    assert canvas.step_plan.params.rule is None

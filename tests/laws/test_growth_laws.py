@@ -61,7 +61,7 @@ def test_growth_gives_what_plain_requests_of_each_size_give_and_keeps_the_last(w
     runs = runs_of(wanted)
     usages = [plain.usage for _, plain in runs]
     last = runs[-1][1]
-    assert events["a"] == [replace(e, run=n) for n, (told, _) in enumerate(runs) for e in told]
+    assert events["a"] == [replace(e, attempt=n) for n, (told, _) in enumerate(runs) for e in told]
     sums = {
         name: sum(getattr(usage, name) for usage in usages)
         for name in ("steps", "forward_passes", "token_forwards", "forced_commits")
@@ -86,6 +86,6 @@ def test_growing_again_from_the_size_it_came_to_changes_no_token(wanted):
 def test_growth_takes_more_than_one_run_where_nothing_ends():
     events, done = run(golden_engine(), request("a", [[1, 2], 3], grow_to=10))
 
-    assert [event.run for event in events["a"]] == [0] * 2 + [1] * 5 + [2] * 9
+    assert [event.attempt for event in events["a"]] == [0] * 2 + [1] * 5 + [2] * 9
     assert (done["a"].spans[0].start, done["a"].spans[0].end) == (2, 12)
     assert done["a"].usage.token_forwards == 2 * 5 + 5 * 8 + 9 * 12

@@ -127,7 +127,7 @@ def test_hierarchy_adds_the_surest_of_each_run(sizes, seed, threshold):
 
     bounds = np.cumsum([0, *sizes])
     for rows, start, end in zip(kept, bounds, bounds[1:], strict=False):
-        p, runs = ranked.top_probs_N[start:end].numpy(), ranked.runs_N[start:end].tolist()
+        p, runs = ranked.top_probs_N[start:end].numpy(), ranked.mask_segments_N[start:end].tolist()
         wanted = set(np.flatnonzero(p >= threshold).tolist())
         by_run = groupby(sorted(range(len(p)), key=lambda i, r=runs: r[i]), key=runs.__getitem__)
         for _, members in by_run:

@@ -1,0 +1,106 @@
+"""The replicas as an ingress sees them: fill drafts, ask for the card, ask whether any is up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from ray import serve
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
+
+from deployments.errors import ApiError
+from deployments.messages import Draft, Filling, ModelCard, Refusal
+
+if TYPE_CHECKING:
+    from deployments.replica import DreamReplica
+
+__all__ = ["Replicas", "ServeReplicas"]
+
+READY_FOR_S = 1.0
+"""How long an answer about readiness is reused: probes are free, the controller is not."""
+
+T = TypeVar("T")
+
+
+class Replicas(Protocol):
+    """What the HTTP layer needs behind it."""
+
+    async def fill(self, drafts: Sequence[Draft]) -> list[Filling] | Refusal:
+        """Every draft filled, or why not."""
+
+    async def card(self) -> ModelCard:
+        """What the model card shows."""
+
+    async def is_ready(self) -> bool:
+        """Whether at least one warmed replica runs."""
+
+
+class ServeReplicas:
+    """A deployment of DreamReplica behind its handle; Serve's failures become `ApiError`s."""
+
+    def __init__(
+        self, handle: DeploymentHandle[DreamReplica], *, app_name: str, clock: Callable[[], float]
+    ) -> None:
+        self._handle = handle
+        self._app_name = app_name
+        self._clock = clock
+        self._is_ready = False
+        self._asked_at: float | None = None
+        self._asking = asyncio.Lock()
+        self._card: ModelCard | None = None
+
+    async def fill(self, drafts: Sequence[Draft]) -> list[Filling] | Refusal:
+        """One call for all drafts, so that it is admitted, refused or cancelled as a whole."""
+        await self._require_ready()
+        filled: list[Filling] | Refusal = await _result(self._handle.fill.remote(drafts))
+        return filled
+
+    async def card(self) -> ModelCard:
+        """The card of any replica, asked for once."""
+        if self._card is None:
+            await self._require_ready()
+            card: ModelCard = await _result(self._handle.card.remote())
+            self._card = card
+        return self._card
+
+    async def is_ready(self) -> bool:
+        """Whether Serve counts a replica as running; it is not asked more than once a second.
+
+        Serve and not a replica answers, because a call would wait behind the work of a full one.
+        """
+        async with self._asking:
+            now = self._clock()
+            if self._asked_at is None or now - self._asked_at >= READY_FOR_S:
+                self._is_ready = await asyncio.to_thread(self._has_running_replica)
+                self._asked_at = now
+            return self._is_ready
+
+    async def _require_ready(self) -> None:
+        """Refuses while, as far as is known, no replica is up: a retry finds the next one."""
+        if not self._is_ready and not await self.is_ready():
+            raise ApiError("model_loading", "The model is still loading.", retry_after_s=5)
+
+    def _has_running_replica(self) -> bool:
+        application = serve.status().applications.get(self._app_name)
+        if application is None:
+            return False
+        deployment = application.deployments.get(self._handle.deployment_name)
+        if deployment is None:
+            return False
+        return any(n > 0 for state, n in deployment.replica_states.items() if state == "RUNNING")
+
+
+async def _result(response: DeploymentResponse[T] | DeploymentResponseGenerator[T]) -> T:
+    """The response, cancelled on the replica too when its caller is cancelled here."""
+    assert isinstance(response, DeploymentResponse)
+    try:
+        return await response
+    except asyncio.CancelledError:
+        response.cancel()  # type: ignore[no-untyped-call]  # Serve leaves it without types
+        raise
+    except BackPressureError:
+        raise ApiError("overloaded", "Too many requests are waiting.", retry_after_s=1) from None
+    except DeploymentUnavailableError:
+        raise ApiError("model_loading", "The model cannot be reached.", retry_after_s=5) from None

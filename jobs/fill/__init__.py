@@ -1,0 +1,1 @@
+"""The Parquet job: rows in, filled rows out, each exactly once."""

@@ -1,0 +1,1 @@
+"""lm-evaluation-harness drives the engine as `--model dream`."""

@@ -1,0 +1,179 @@
+"""A job's settings: one name for flag and YAML key, and a fingerprint that guards a resume."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.common.errors import Refused
+from jobs.fill.config import NEUTRAL, JobRecord, JobSpec, digest, load_spec
+
+BASE = {"input": ["/in"], "output": "/out", "task": "generate", "model": "embedded"}
+CHANGED = {
+    "task": "infill",
+    "model": "other/model",
+    "dtype": "bfloat16",
+    "device": "cuda",
+    "prompt_column": "text",
+    "id_column": "id",
+    "keep_columns": ["a"],
+    "max_new_tokens": 7,
+    "mask_token": "_",
+    "steps": 5,
+    "alg": "origin",
+    "alg_temp": 0.5,
+    "eps": 0.01,
+    "temperature": 0.7,
+    "top_p": 0.9,
+    "top_k": 40,
+    "order": "random",
+    "early_exit": False,
+    "threshold": 0.9,
+    "low_threshold": 0.5,
+    "factor": 1.0,
+    "entropy_bound": 0.1,
+    "entropy_threshold": 0.2,
+    "min_commits": 2,
+    "max_commits": 4,
+    "block_length": 32,
+    "frontier": 16,
+    "eos_frontier": 8,
+    "eos_annealing": 2.0,
+    "egi_temperature": 0.9,
+    "history": 2,
+    "history_top": 8,
+    "grow_to": 256,
+    "window": "dual",
+    "refresh_every": 4,
+    "vicinity": 2,
+    "suffix_window": 16,
+    "seed": 1,
+    "record_order": True,
+    "limit": 10,
+}
+NEEDS = {
+    "low_threshold": {"threshold": 0.8},
+    "min_commits": {"threshold": 0.8},
+    "max_commits": {"threshold": 0.8},
+    "refresh_every": {"window": "prefix"},
+    "vicinity": {"window": "prefix"},
+    "suffix_window": {"block_length": 8},
+}
+"""What a setting is refused without."""
+
+UNCHANGED = {
+    "input": ["/elsewhere"],
+    "output": "/other",
+    "replicas": 3,
+    "granule": 9,
+    "on_row_error": "fail",
+}
+
+
+def test_every_setting_is_known_to_matter_or_not():
+    assert set(CHANGED) | set(UNCHANGED) == set(JobSpec.model_fields)
+    assert set(UNCHANGED) == NEUTRAL
+
+
+@pytest.mark.parametrize("field", sorted(CHANGED))
+def test_a_setting_that_matters_changes_the_fingerprint(field):
+    base = BASE | NEEDS.get(field, {})
+    before, after = load_spec(base), load_spec(base | {field: CHANGED[field]})
+
+    assert digest(before.identity()) != digest(after.identity())
+
+
+@pytest.mark.parametrize("field", sorted(UNCHANGED))
+def test_a_setting_that_changes_no_row_leaves_the_fingerprint_alone(field):
+    before, after = load_spec(BASE), load_spec(BASE | {field: UNCHANGED[field]})
+
+    assert digest(before.identity()) == digest(after.identity())
+
+
+def test_differences_name_each_field_with_both_values():
+    spec = load_spec(BASE)
+    record = JobRecord(
+        job_id="j", created_at="now", num_rows=1, spec=spec, identity=spec.identity()
+    )
+
+    lines = record.differences(load_spec(BASE | {"steps": 8, "alg": "origin"}).identity())
+
+    assert lines == ['alg: "entropy" -> "origin"', "steps: null -> 8"]
+    assert record.differences(spec.identity()) == []
+    assert JobRecord.model_validate_json(record.model_dump_json()) == record
+
+
+def test_a_flag_beats_the_file_and_the_file_beats_the_default(tmp_path):
+    config = tmp_path / "job.yaml"
+    config.write_text(
+        "input: a.parquet\noutput: out\ntask: infill\nmodel: embedded\nsteps: 4\nseed: 9"
+    )
+
+    spec = load_spec({"steps": 8}, config)
+
+    assert (spec.steps, spec.seed, spec.granule, spec.task) == (8, 9, 128, "infill")
+
+
+def test_paths_become_absolute_so_that_a_resume_runs_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+
+    spec = load_spec(BASE | {"input": ["in"], "output": "out", "model": "weights"})
+
+    assert spec.input == [f"{tmp_path}/in"]
+    assert spec.output == f"{tmp_path}/out"
+    assert spec.model == f"{tmp_path}/weights"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"temprature": 1.0}, "temprature: no such setting; did you mean temperature?"),
+        ({"max-new-tokens": 5}, "did you mean max_new_tokens?"),
+        ({"steps": 0}, "steps=0 is not valid"),
+        ({"steps": 5000}, "steps=5000 is not valid"),
+        ({"alg": "best"}, "alg='best' is not valid: 'origin', "),
+        ({"steps": "many"}, "steps='many' is not valid: a valid integer"),
+        ({"input": ["a", 3]}, "input=3 is not valid: a valid string"),
+        ({"top_p": 2.0}, "top_p=2.0 is not valid"),
+        ({"window": "triple"}, "window='triple' is not valid: 'prefix' or 'dual'"),
+        ({"vicinity": 2}, "vicinity=2 is not valid: 0 without window"),
+        ({"history": 2, "temperature": 1.0}, "history=2 is not valid: 0 unless temperature is 0"),
+        ({"grow_to": 4096}, "grow_to=4096 is not valid"),
+        ({"order": "random", "alg": "origin"}, "alg 'origin' has no order"),
+        ({"task": "translate"}, "task='translate' is not valid: 'generate' or 'infill'"),
+        ({"seed": -1}, "seed=-1 is not valid: greater than or equal to 0"),
+        ({"limit": 0}, "limit=0 is not valid: greater than"),
+        ({"output": "s3://bucket/out"}, "not URIs"),
+        ({"output": "a\0b"}, "NUL"),
+        ({"input": []}, "input=[] is not valid: List should have at least 1 item"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_refused_and_named(given, message):
+    with pytest.raises(Refused) as refusal:
+        load_spec(BASE | given)
+
+    assert message in str(refusal.value)
+
+
+def test_a_missing_setting_is_told_as_a_flag():
+    with pytest.raises(Refused, match="--model is required"):
+        load_spec({"input": ["a"], "output": "b", "task": "generate"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[1, 2]", "a: [", "just text", "input: 2001-99-99", "input: " + "[" * 5000, "9" * 5000],
+    ids=["list", "open", "text", "no date", "deep", "long number"],
+)
+def test_a_config_that_is_no_mapping_is_refused(tmp_path, text):
+    config = tmp_path / "job.yaml"
+    config.write_text(text)
+
+    with pytest.raises(Refused, match=r"job\.yaml"):
+        load_spec(BASE, config)
+
+
+def test_keep_columns_reads_a_star_or_a_list():
+    assert load_spec(BASE | {"keep_columns": "*"}).keep_columns is None
+    assert load_spec(BASE | {"keep_columns": "a, b"}).keep_columns == ["a", "b"]
+    assert load_spec(BASE | {"keep_columns": ""}).keep_columns == []

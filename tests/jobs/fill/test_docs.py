@@ -1,0 +1,66 @@
+"""The guide tells the truth: its commands parse, its tables are complete, its examples run."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import typer.main
+
+from jobs.__main__ import app, main, run
+from jobs.fill.inputs import OUTPUT_NAMES
+
+GUIDE = (Path(__file__).parents[3] / "docs" / "jobs.md").read_text(encoding="utf-8")
+COMMAND = re.compile(r"python -m jobs (\w+) (.*)")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", GUIDE, flags=re.DOTALL)
+
+
+def test_every_command_in_the_guide_parses():
+    commands = typer.main.get_command(app).commands
+    lines = [line for language in ("sh", "text") for text in blocks(language) for line in [text]]
+    found = COMMAND.findall("\n".join(lines))
+    assert len(found) >= 5
+
+    for name, rest in found:
+        context = commands[name].make_context(name, shlex.split(rest))
+        assert context.params["output"] is not None or context.params["config"] is not None
+
+
+def test_every_flag_and_every_output_column_is_in_the_guide():
+    for name in set(inspect.signature(run).parameters) - {"ctx", "early_exit"}:
+        assert f"--{name.replace('_', '-')}" in GUIDE
+    for name in OUTPUT_NAMES:
+        assert f"`{name}`" in GUIDE
+
+
+@pytest.mark.ray
+def test_the_examples_run_in_order_on_a_local_ray(tmp_path, monkeypatch, capsys):
+    """`run` as a user runs it; the commands that need no Ray in this process, to save its start."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    subprocess.run([sys.executable, "-c", blocks("python")[0]], check=True)
+    (tmp_path / "job.yaml").write_text(blocks("yaml")[0])
+
+    for line in "".join(blocks("sh")).splitlines():
+        arguments = shlex.split(line)
+        assert arguments[:3] == ["python", "-m", "jobs"]
+        if arguments[3] == "run":
+            subprocess.run([sys.executable, *arguments[1:]], check=True)
+        else:
+            with pytest.raises(SystemExit) as end:
+                main(arguments[3:])
+            assert not end.value.code
+
+    assert "3 rows in and out" in capsys.readouterr().out
+    rows = pq.read_table("filled/data").sort_by("src_row").to_pylist()
+    assert [row["status"] for row in rows] == ["ok", "ok", "error"]
+    assert rows[0]["output"].startswith("S:1")
