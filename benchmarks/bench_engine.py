@@ -27,7 +27,7 @@ from benchmarks.gpu_model import body_17m
 from benchmarks.hardware import describe
 from benchmarks.official_loop import Options, denoise
 from dream import Engine, EngineConfig, Request, SamplingParams, Template
-from dream.engine.config import DTYPES
+from dream.model.loader import DTYPES
 from dream.model.modeling import DreamModel
 from dream.timetable import commit_counts
 

@@ -11,8 +11,8 @@ from torch.distributed.tensor import DTensor
 
 from benchmarks.roofline import Rates
 from dream import Engine, EngineConfig, Fixed, Hole, Request, SamplingParams, Template
-from dream.engine.config import DTYPES
 from dream.model.config import DreamConfig
+from dream.model.loader import DTYPES
 from dream.model.modeling import DreamModel
 from dream.model.parallel import parallelize
 
@@ -203,7 +203,7 @@ def random_model(
 ) -> DreamModel:
     """The network with random weights made on the device, over a mesh each process's part."""
     with torch.device("meta"):
-        backend = EngineConfig(device=device, dtype=dtype).attention
+        backend = EngineConfig(device=device, dtype=dtype).attention_backend
         model = DreamModel(shape, backend).to(DTYPES[dtype])
     if mesh is not None:
         parallelize(model, mesh)

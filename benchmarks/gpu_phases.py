@@ -21,9 +21,9 @@ from benchmarks.official_loop import Options, diffusion_generate
 from benchmarks.roofline import Rates, block_ceiling, exact_ceiling, step_flop
 from benchmarks.stage_clock import StageClock, Stages, reached
 from dream import Engine, Request
-from dream.engine.config import DTYPES
 from dream.engine.memory import plan
 from dream.model.config import DreamConfig
+from dream.model.loader import DTYPES
 from dream.model.modeling import compile_rows
 
 __all__ = ["PHASES", "Phase", "one_request"]

@@ -1,77 +1,117 @@
-"""How an engine runs: device, precision, limits."""
+"""How an engine runs: every setting, declared once. Needs no torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import torch
+import re
+from dataclasses import dataclass, field
+from typing import Literal
 
 from dream.errors import InvalidRequest
+from dream.options import check_options, declare
 
-__all__ = ["DTYPES", "EngineConfig"]
+__all__ = ["Attention", "DType", "EngineConfig"]
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DType = Literal["float32", "bfloat16", "float16"]
+Attention = Literal["sdpa", "varlen"]
+
+DEVICE, BATCHING, SPEED = "Device and precision", "Batching and memory", "Speed"
+"""Titles of the tables in the docs."""
 
 WHOLE_ROWS = 16
 """Rows whose whole vocabulary is sorted at a time: that takes many copies of their logits."""
 
-COUNTS = ["max_model_len", "max_num_batched_tokens", "quantum", "max_logit_rows", "tensor_parallel"]
+COUNT = (1, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """Options of an engine; on a CPU only `parity` and `compile` change what float32 gives.
+    """Settings of an engine; on a CPU in float32 only `parity` and `compile` change tokens."""
 
-    device: a torch device. dtype: of weights and activations; scores are always float32.
-    parity: the official loop to the letter: no id is suppressed, no early exit.
-    max_model_len: longest canvas; Dream 7B was trained on 2048 tokens in all.
-    max_num_batched_tokens: canvas tokens of one forward (one longer canvas still runs alone). More
-        give throughput, until the device is busy; fewer give latency.
-    quantum: rows a request may have computed before those that wait go first.
-    max_logit_rows: rows whose logits exist at one time.
-    max_cache_tokens: positions for which something may be kept between steps (`window`, `history`).
-    compile: compile norms and MLPs with torch.compile, which takes a C++ or CUDA toolchain and some
-        seconds at the first step; may round otherwise.
-    cuda_graphs: run small steps as CUDA graphs (with the variable-length kernel alone).
-    tensor_parallel: processes that hold a part of the weights each. torch.distributed has to be
-        initialised with so many; all of them run the same calls.
-    """
+    device: str = field(
+        default="cpu", metadata=declare("Torch device: cpu, cuda or cuda:N", DEVICE)
+    )
+    dtype: DType = field(
+        default="float32",
+        metadata=declare("Precision of weights and activations; scores are float32", DEVICE),
+    )
+    attention: Attention | None = field(
+        default=None,
+        metadata=declare("Attention backend; none: varlen on CUDA in 16 bits, else sdpa", DEVICE),
+    )
+    tensor_parallel: int = field(
+        default=1, metadata=declare("Processes that hold a part of the weights each", DEVICE, COUNT)
+    )
+    threads: int | None = field(
+        default=None,
+        metadata=declare(
+            "CPU threads of torch; none: as they are", DEVICE, COUNT, changes_tokens=False
+        ),
+    )
+    parity: bool = field(
+        default=False,
+        metadata=declare("The official loop to the letter: no id is suppressed", DEVICE),
+    )
 
-    device: str = "cpu"
-    dtype: str = "float32"
-    parity: bool = False
-    max_model_len: int = 2048
-    max_num_batched_tokens: int = 4096
-    quantum: int = 2**18
-    max_logit_rows: int = 128
-    max_cache_tokens: int = 4096
-    compile: bool = False
-    cuda_graphs: bool = False
-    tensor_parallel: int = 1
+    max_model_len: int = field(
+        default=2048, metadata=declare("Longest canvas in tokens", BATCHING, COUNT)
+    )
+    max_num_batched_tokens: int = field(
+        default=4096,
+        metadata=declare(
+            "Canvas tokens of one forward: more for throughput, fewer for latency",
+            BATCHING,
+            COUNT,
+            changes_tokens=False,
+        ),
+    )
+    max_logit_rows: int = field(
+        default=128,
+        metadata=declare(
+            "Tokens whose logits exist at one time", BATCHING, COUNT, changes_tokens=False
+        ),
+    )
+    max_cache_tokens: int = field(
+        default=4096,
+        metadata=declare(
+            "Tokens for which window and history may keep something between steps",
+            BATCHING,
+            (0, None),
+            changes_tokens=False,
+        ),
+    )
+    quantum: int = field(
+        default=2**18,
+        metadata=declare(
+            "Token-forwards that a request may take before those that wait go first",
+            BATCHING,
+            COUNT,
+            changes_tokens=False,
+        ),
+    )
+
+    compile: bool = field(
+        default=False,
+        metadata=declare("Compile norms and MLPs with torch.compile; may round otherwise", SPEED),
+    )
+    cuda_graphs: bool = field(
+        default=False, metadata=declare("Run small steps as CUDA graphs (varlen alone)", SPEED)
+    )
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise InvalidRequest("dtype", self.dtype, "one of " + ", ".join(DTYPES))
-        for name in COUNTS:
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InvalidRequest(name, getattr(self, name), "an integer >= 1")
-        rows = self.max_cache_tokens
-        if not isinstance(rows, int) or isinstance(rows, bool) or rows < 0:
-            raise InvalidRequest("max_cache_tokens", rows, "an integer >= 0")
-        for name in ("compile", "cuda_graphs"):
-            if not isinstance(getattr(self, name), bool):
-                raise InvalidRequest(name, getattr(self, name), "true or false")
-        try:
-            torch.device(self.device)
-        except RuntimeError as error:
-            raise InvalidRequest("device", self.device, "a torch device") from error
-        if self.cuda_graphs and self.attention != "varlen":
+        check_options(self)
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise InvalidRequest("device", self.device, "cpu, cuda or cuda:N")
+        if self.attention == "varlen" and not self._has_varlen:
+            raise InvalidRequest("attention", self.attention, "sdpa but on CUDA in 16 bits")
+        if self.cuda_graphs and self.attention_backend != "varlen":
             allowed = "false but on CUDA in 16 bits: other attention loops on the host"
             raise InvalidRequest("cuda_graphs", self.cuda_graphs, allowed)
 
     @property
-    def attention(self) -> str:
-        """The attention backend: the variable-length kernel needs CUDA and 16 bits."""
-        is_cuda = torch.device(self.device).type == "cuda"
-        return "varlen" if is_cuda and self.dtype != "float32" else "sdpa"
+    def attention_backend(self) -> Attention:
+        """The backend that runs: the variable-length kernel needs CUDA and 16 bits."""
+        return self.attention or ("varlen" if self._has_varlen else "sdpa")
+
+    @property
+    def _has_varlen(self) -> bool:
+        return self.device.startswith("cuda") and self.dtype != "float32"

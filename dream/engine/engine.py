@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from dream.canvas import Canvas
 from dream.engine.batch import Batch, collate
-from dream.engine.config import DTYPES, EngineConfig
+from dream.engine.config import EngineConfig
 from dream.engine.graphs import CaptureCuda, ForwardGraphs
 from dream.engine.limits import Limits
 from dream.engine.memory import available_memory, check
@@ -29,7 +29,7 @@ from dream.history import HistoryPool
 from dream.likelihood import LikelihoodParams, estimate_log_likelihood
 from dream.model.cache import KeyValueCache
 from dream.model.config import read_config
-from dream.model.loader import load_model, resolve
+from dream.model.loader import DTYPES, load_model, resolve
 from dream.model.modeling import DreamModel, compile_rows
 from dream.model.tokenizer import Tokenizer
 from dream.remasking import STRATEGIES
@@ -94,13 +94,15 @@ class Engine:
         config = config or EngineConfig()
         if torch.device(config.device).type == "cuda" and not torch.cuda.is_available():
             raise InvalidRequest("device", config.device, "cpu, as torch finds no CUDA device here")
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
         folder = resolve(model)
         check(read_config(folder), config, available_memory(config.device))
         network = load_model(
             folder,
             dtype=DTYPES[config.dtype],
             device=config.device,
-            backend=config.attention,
+            backend=config.attention_backend,
             mesh=_mesh(config),
         )
         return cls(network, Tokenizer.from_folder(folder), config)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
-from dream.engine.config import DTYPES, WHOLE_ROWS, EngineConfig
+from dream.engine.config import WHOLE_ROWS, EngineConfig
 from dream.errors import MemoryExceeded
 from dream.model.config import DreamConfig
+from dream.model.loader import DTYPES
 from dream.params import MAX_HISTORY, MAX_HISTORY_TOP
 
 __all__ = ["MemoryPlan", "available_memory", "check", "host_memory", "plan"]

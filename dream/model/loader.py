@@ -19,7 +19,10 @@ from dream.model.config import read_config
 from dream.model.modeling import DreamModel
 from dream.model.parallel import parallelize, shard_like
 
-__all__ = ["EMBEDDED", "checkpoint_files", "load_model", "resolve", "weights_sha256"]
+__all__ = ["DTYPES", "EMBEDDED", "checkpoint_files", "load_model", "resolve", "weights_sha256"]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""What a checkpoint may be loaded in."""
 
 EMBEDDED = Path(__file__).parent.parent / "embedded"
 """Folder of the small checkpoint that ships with the package."""

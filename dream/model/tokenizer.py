@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from transformers import Qwen2Tokenizer
@@ -44,6 +45,11 @@ class Tokenizer:
         """Number of ids that have a token: the highest one plus 1."""
         highest: int = max(self._backend.get_vocab().values())
         return highest + 1
+
+    @cached_property
+    def max_token_bytes(self) -> int:
+        """UTF-8 bytes of the longest token: a byte is one letter of a byte-level vocabulary."""
+        return max(map(len, self._backend.get_vocab()))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text."""

@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from dream import Engine, EngineConfig, SamplingParams
+from dream.engine.config import DType
 from dream.errors import InvalidRequest
 from dream.likelihood import LikelihoodParams
 from dream.params import Alg, Order
@@ -47,7 +48,7 @@ class ModelArgs(Denoising):
     """
 
     pretrained: str = Field(min_length=1)
-    dtype: str = "float32"
+    dtype: DType = "float32"
     device: str = "cpu"
     max_model_len: int = 2048
     max_num_batched_tokens: int = 4096

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dream import SamplingParams
-from dream.params import RULE_FIELDS
+from dream.conflicts import RULE_FIELDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "decoding.md").read_text(encoding="utf-8")
 

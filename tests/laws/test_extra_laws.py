@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dream import Engine, EngineConfig, Hole, Request, SamplingParams, Template
 from dream.canvas import Canvas
-from dream.params import RULE_FIELDS
+from dream.conflicts import RULE_FIELDS
 from dream.remasking import STRATEGIES
 from tests.laws.reference import (
     ALGS,

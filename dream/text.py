@@ -1,0 +1,79 @@
+"""Text with holes before it is tokenised: what HTTP bodies, Parquet rows and questions become."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dream.errors import ContextLengthExceeded
+from dream.template import Fixed, Hole, Template
+
+__all__ = ["Piece", "TextTemplate"]
+
+Piece = str | Fixed | Hole
+
+
+@dataclass(frozen=True, slots=True)
+class TextTemplate:
+    """Pieces in order: text, token ids (`Fixed`), and holes with their ids and priorities.
+
+    Each piece of text is encoded by itself, so a hole never changes the tokens beside it.
+    """
+
+    pieces: Sequence[Piece]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pieces", tuple(piece for piece in self.pieces if piece != ""))
+
+    @classmethod
+    def from_masked_text(cls, text: str, mask_token: str) -> TextTemplate:
+        """Text cut at its mask tokens; k of them in a row are a hole of k tokens."""
+        pieces: list[Piece] = []
+        for part in re.split(f"((?:{re.escape(mask_token)})+)", text):
+            is_masks = part != "" and part.replace(mask_token, "") == ""
+            pieces.append(Hole(len(part) // len(mask_token)) if is_masks else part)
+        return cls(pieces)
+
+    @property
+    def holes(self) -> tuple[Hole, ...]:
+        """The holes in order."""
+        return tuple(piece for piece in self.pieces if isinstance(piece, Hole))
+
+    @property
+    def num_masked(self) -> int:
+        """Tokens of all holes together."""
+        return sum(hole.num_tokens for hole in self.holes)
+
+    def check_length(self, max_tokens: int, max_token_bytes: int) -> None:
+        """ContextLengthExceeded for what cannot fit, at the cost of counting bytes.
+
+        max_token_bytes: UTF-8 bytes of the longest token of the vocabulary.
+        """
+        least = sum(_fewest_tokens(piece, max_token_bytes) for piece in self.pieces)
+        if least > max_tokens:
+            allowed = f"at most {max_tokens} tokens, given and to fill together"
+            raise ContextLengthExceeded("template", f"at least {least} tokens", allowed)
+
+    def encode(self, encode: Callable[[str], Sequence[int]]) -> Template:
+        """The template in tokens, with each piece of text encoded by `encode`."""
+        return Template([Fixed(encode(p)) if isinstance(p, str) else p for p in self.pieces])
+
+    def join(self, filled: Sequence[str]) -> str:
+        """The whole text with `filled[i]` in the i-th hole; given text stays as it is."""
+        texts = iter(filled)
+        parts: list[str] = []
+        for piece in self.pieces:
+            assert not isinstance(piece, Fixed), "token ids have no text of their own"
+            parts.append(next(texts) if isinstance(piece, Hole) else piece)
+        return "".join(parts)
+
+
+def _fewest_tokens(piece: Piece, max_token_bytes: int) -> int:
+    """A lower bound of the tokens of a piece.
+
+    Encoding normalises to NFC first, which makes text at most three times shorter in UTF-8.
+    """
+    if isinstance(piece, str):
+        return -(-len(piece.encode("utf-8", "surrogatepass")) // (3 * max_token_bytes))
+    return piece.num_tokens if isinstance(piece, Hole) else len(piece.token_ids)
