@@ -117,7 +117,7 @@ def _row(finding: Finding) -> str:
 
 def _stages(found: Sequence[Finding]) -> list[str]:
     """Where the milliseconds of each step went."""
-    steps = [finding for finding in found if "settle" in finding.detail]
+    steps = [finding for finding in found if "apply" in finding.detail]
     if not steps:
         return []
     names = list(steps[0].detail)

@@ -213,9 +213,9 @@ def _step(bench: Bench, rows: int, budget: Budget) -> list[Finding]:
     for _ in range(3):
         engine.step()
     logit_rows, count, sums = engine.stats.logit_rows, 0, Stages()
-    with StageClock.on(engine, bench.network) as clock:
-        while count < REPEATS and count < half - 4 and (budget.left_s or not count):
-            sums, count = sums + clock.step(engine), count + 1
+    clock = StageClock(engine)
+    while count < REPEATS and count < half - 4 and (budget.left_s or not count):
+        sums, count = sums + clock.step(), count + 1
     head_rows = (engine.stats.logit_rows - logit_rows) / count
     found = _of_step(bench, rows, head_rows, sums, count)
     if is_cuda:

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from dream import Engine
-from dream.engine.batch import Batch
-from dream.engine.runner import HostCommit, ModelRunner, Sampled
-from dream.model.modeling import DreamModel
-from dream.remasking import Commit
+from dream.engine.runner import Stage
 
 __all__ = ["Mark", "StageClock", "Stages", "reached"]
 
@@ -27,7 +21,7 @@ class Stages:
 
     collate: until the forward is called, scheduling included. forward, commit (drawing and
     choosing): on the device.
-    to_host: what is left until the tokens are on the host. settle: from there to the end.
+    to_host: what is left until the tokens are on the host. apply: from there to the end.
     """
 
     step: float = 0.0
@@ -36,7 +30,7 @@ class Stages:
     commit: float = 0.0
     head: float = 0.0
     to_host: float = 0.0
-    settle: float = 0.0
+    apply: float = 0.0
 
     @property
     def overhead(self) -> float:
@@ -73,86 +67,35 @@ def reached(device: str) -> Mark:
 
 
 class StageClock:
-    """Stands in for an engine's runner and notes when each of its calls begins and ends."""
+    """Notes when the stages of an engine's steps begin."""
 
-    def __init__(self, runner: ModelRunner, model: DreamModel, device: str) -> None:
-        self._runner = runner
-        self._device = device
-        self._marks: dict[str, Mark] = {}
-        self._head: list[Mark] = []
-        self._logits = model.logits
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._marks: list[tuple[Stage, Mark]] = []
+        engine.trace(lambda stage: self._marks.append((stage, Mark(engine.config.device))))
 
-    @classmethod
-    @contextmanager
-    def on(cls, engine: Engine, model: DreamModel) -> Iterator[StageClock]:
-        """A clock on an engine over this model."""
-        runner = engine._runner
-        clock = cls(runner, model, engine.config.device)
-        engine._runner = clock  # type: ignore[assignment]
-        model.logits = clock.logits  # type: ignore[method-assign]
-        try:
-            yield clock
-        finally:
-            engine._runner = runner
-            del model.logits
-
-    def step(self, engine: Engine) -> Stages:
+    def step(self) -> Stages:
         """Run one step of the engine."""
-        self._head.clear()
+        self._marks.clear()
         start = time.perf_counter()
-        engine.step()
+        self._engine.step()
         end = time.perf_counter()
-        marks = self._marks
-        forward = marks["forward"].until(marks["sample"])
-        commit = marks["sample"].until(marks["to_host"])
-        called, arrived = marks["forward"].host_s, marks["arrived"].host_s
+        first = dict(reversed(self._marks))
+        last = dict(self._marks)
+        forward = first["forward"].until(first["sample"])
+        commit = first["sample"].until(last["read"])
+        called, arrived = first["forward"].host_s, last["done"].host_s
         return Stages(
             step=end - start,
             collate=called - start,
             forward=forward,
             commit=commit,
-            head=sum(a.until(b) for a, b in zip(self._head[::2], self._head[1::2], strict=True)),
+            head=sum(self._heads()),
             to_host=max(0.0, arrived - called - forward - commit),
-            settle=end - arrived,
+            apply=end - arrived,
         )
 
-    def forward(self, batch: Batch) -> Tensor:
-        """As `ModelRunner.forward`."""
-        self._mark("forward")
-        return self._runner.forward(batch)
-
-    def sample(self, hidden_NE: Tensor, batch: Batch) -> Sampled:
-        """As `ModelRunner.sample`."""
-        self._mark("sample")
-        return self._runner.sample(hidden_NE, batch)
-
-    def sample_whole(
-        self, sampled: Sampled, open_N: NDArray[np.int64], hidden_NE: Tensor, batch: Batch
-    ) -> Sampled:
-        """As `ModelRunner.sample_whole`."""
-        return self._runner.sample_whole(sampled, open_N, hidden_NE, batch)
-
-    def commit(self, sampled: Sampled, batch: Batch) -> Commit:
-        """As `ModelRunner.commit`."""
-        return self._runner.commit(sampled, batch)
-
-    def to_host(self, commit: Commit, sampled: Sampled) -> HostCommit:
-        """As `ModelRunner.to_host`."""
-        self._mark("to_host")
-        found = self._runner.to_host(commit, sampled)
-        self._mark("arrived")
-        return found
-
-    def forget(self, slots: NDArray[np.int64]) -> None:
-        """As `ModelRunner.forget`."""
-        self._runner.forget(slots)
-
-    def logits(self, hidden_NE: Tensor, out_NV: Tensor | None = None) -> Tensor:
-        """As `DreamModel.logits`."""
-        self._head.append(Mark(self._device))
-        logits_NV = self._logits(hidden_NE, out_NV)
-        self._head.append(Mark(self._device))
-        return logits_NV
-
-    def _mark(self, name: str) -> None:
-        self._marks[name] = Mark(self._device)
+    def _heads(self) -> Iterator[float]:
+        for (stage, mark), (_, after) in pairwise(self._marks):
+            if stage == "head":
+                yield mark.until(after)

@@ -61,7 +61,7 @@ class DreamReplica:
             encode = cache(self._tokenizer.encode)  # choices of one prompt share its text
             requests = [to_request(draft, encode) for draft in drafts]
             for request in requests:
-                self._engine.engine.check(request)
+                self._engine.check(request)
             if (refusal := self._over_budget(requests)) is not None:
                 return refusal
             completions = await self._run_all(requests)

@@ -60,7 +60,7 @@ class Canvas:
         self.token_ids = np.empty(request.template.num_tokens, np.int64)
         self.is_masked = np.zeros(len(self.token_ids), np.bool_)
         self.holes: tuple[HoleRange, ...] = request.template.holes
-        self.events: list[StepEvent] = []
+        self.forward_passes = 0
         self.slots: NDArray[np.int64] | None = None
         self.token_forwards = 0
         self.forced_commits = 0
@@ -77,6 +77,8 @@ class Canvas:
         self._scheduled = self._steps_from(0)
         self._step_plan: StepPlan | None = None
         self._before = before
+        larger = grown(request)
+        self._token_forwards_of_larger = 0 if larger is None else most_token_forwards(larger)
         self._attempt: int = 0 if before is None else before._attempt + 1
 
     def __len__(self) -> int:
@@ -86,11 +88,6 @@ class Canvas:
     def is_finished(self) -> bool:
         """Whether no committing step is left."""
         return not self._scheduled
-
-    @property
-    def forward_passes(self) -> int:
-        """Forwards so far: one a scheduled step."""
-        return len(self.events)
 
     @property
     def step_plan(self) -> StepPlan:
@@ -119,8 +116,7 @@ class Canvas:
         num_steps = len(self._scheduled)
         if num_steps and self.request.params.rule is not None:
             num_steps = min(num_steps, int(self.is_masked.sum()))
-        larger = grown(self.request)
-        return len(self) * num_steps + (0 if larger is None else most_token_forwards(larger))
+        return len(self) * num_steps + self._token_forwards_of_larger
 
     def commit(
         self,
@@ -156,7 +152,8 @@ class Canvas:
             self._scheduled = []
         if self._window is not None and step_plan.view is not None:
             self._window.apply(step_plan.view, self._block(step_plan.candidates), written)
-        event = StepEvent(
+        self.forward_passes += 1
+        return StepEvent(
             request_id=self.request.id,
             step=scheduled.step,
             positions=written.tolist(),
@@ -164,12 +161,11 @@ class Canvas:
             confidences=probs[is_token].tolist(),
             attempt=self._attempt,
         )
-        self.events.append(event)
-        return event
 
-    def completion(self, request: Request) -> Completion:
-        """The answer to a request of the same work, with every span cut at its first EOS."""
-        spans = [self._span(hole) for hole in request.template.holes]
+    def completion(self) -> Completion:
+        """The answer, with every span cut at its first EOS."""
+        request = self.request
+        spans = [self._span(hole) for hole in self.holes]
         ended = all(len(span.token_ids) < span.end - span.start for span in spans)
         reason: FinishReason = "stop" if ended else "length"
         num_masked = request.template.num_masked
@@ -216,7 +212,8 @@ class Canvas:
     def _plan_step(self) -> StepPlan:
         scheduled, params = self._scheduled[0], self.request.params
         demand, alg = max(0, scheduled.count - self._ahead), str(params.alg)
-        if params.egi_temperature is not None and not self.events and len(self._scheduled) > 1:
+        is_first_of_many = not self.forward_passes and len(self._scheduled) > 1
+        if params.egi_temperature is not None and is_first_of_many:
             params, demand, alg = _first_params(params, params.egi_temperature), 1, "egi"
         if scheduled.positions is not None:
             candidates, classes = scheduled.positions, None

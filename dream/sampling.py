@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["NO_TOP_K", "Certainty", "Drawn", "RowParams", "Score", "certainty", "row_sum"]
-__all__ += ["largest", "log_mass", "sample", "width_of"]
+__all__ += ["largest", "log_mass", "sample", "sample_mean", "width_of"]
 
 WIDTHS = (128, 1024, 8192)
 """How many of the largest logits filters look at before a whole row is sorted."""
@@ -32,7 +32,7 @@ Score = Callable[[Tensor, Tensor], Tensor]
 
 
 class RowParams(NamedTuple):
-    """Parameters of N rows that share a form of sampling; None switches a stage off for all.
+    """Parameters of N rows that share a sampler; None switches a stage off for all.
 
     temperature_N > 0; uniform_N in (0, 1) draws a token, None takes the most probable;
     top_p_N (1 is off) and top_k_N (NO_TOP_K is off) come together.
@@ -80,7 +80,7 @@ def width_of(top_p: float | None, top_k: int | None) -> int:
 def sample(logits_NV: Tensor, params: RowParams, score: Score, width: int) -> Drawn:
     """Draw a token a row from its tempered and filtered distribution, and score it.
 
-    Overwrites the logits. Filters look at the `width` largest of them; whoever settles draws open
+    Overwrites the logits. Filters look at the `width` largest of them; the runner draws open
     rows again with V.
     """
     if params.temperature_N is not None:
@@ -102,6 +102,26 @@ def certainty(logits_NV: Tensor) -> Certainty:
     mass_N = row_sum(weights_NV)
     mean_N = row_sum(shifted_NV.clamp_(min=-1e4).mul_(weights_NV)) / mass_N
     return Certainty(1 / mass_N, (mass_N.log() - mean_N).clamp(min=0))
+
+
+def sample_mean(ids_NDV: Tensor, probs_NDV: Tensor, score: Score) -> Drawn:
+    """The best token of the mean of D distributions a row, each given by its V largest entries.
+
+    p(v) = mean over the steps of p_t(v); what a step leaves out counts as 0, and a step whose
+    entries are all 0 is not there (contextual decoding, CCD: arXiv 2512.02044).
+    """
+    num_steps_N = (probs_NDV.amax(-1) > 0).sum(-1)
+    ids_NK, order_NK = ids_NDV.flatten(1).sort(stable=True, dim=-1)
+    probs_NK = probs_NDV.flatten(1).gather(1, order_NK)
+    is_same_NKK = ids_NK[:, :, None] == ids_NK[:, None, :]
+    sums_NK = (probs_NK[:, None, :] * is_same_NKK).sum(-1) / num_steps_N[:, None]
+    is_first_NK = F.pad(ids_NK[:, 1:] != ids_NK[:, :-1], (1, 0), value=True)
+    mean_NK = sums_NK * is_first_NK
+    index_N = mean_NK.max(-1).indices
+    token_ids_N = ids_NK.gather(1, index_N[:, None])[:, 0]
+    probs_N = mean_NK.gather(1, index_N[:, None])[:, 0]
+    is_open_N = torch.zeros_like(token_ids_N, dtype=torch.bool)
+    return Drawn(token_ids_N, probs_N, score(mean_NK, index_N), is_open_N)
 
 
 def row_sum(x_NV: Tensor) -> Tensor:
@@ -137,7 +157,7 @@ def _inverse_cdf(probs_NK: Tensor, uniform_N: Tensor) -> Tensor:
     below_total = torch.nextafter(total_N1, torch.zeros_like(total_N1))
     target_N1 = torch.minimum(uniform_N[:, None] * total_N1, below_total)
     index_N = torch.searchsorted(cdf_NK, target_N1, right=True)[:, 0]
-    return index_N.clamp(max=cdf_NK.shape[1] - 1)  # NaN sorts last; whoever settles refuses it
+    return index_N.clamp(max=cdf_NK.shape[1] - 1)  # NaN sorts last; the engine refuses it
 
 
 def _sample_filtered(logits_NV: Tensor, params: RowParams, score: Score, width: int) -> Drawn:
@@ -160,7 +180,7 @@ def _sample_filtered(logits_NV: Tensor, params: RowParams, score: Score, width: 
     if values.shape[1] == logits_NV.shape[1]:
         return drawn
     # Decided: the last candidate is dropped, and it does not tie with the last one kept.
-    num_kept = is_kept.sum(-1, keepdim=True).clamp(min=1)  # NaN keeps none; whoever settles refuses
+    num_kept = is_kept.sum(-1, keepdim=True).clamp(min=1)  # NaN keeps none; the engine refuses it
     last_kept = values.gather(1, num_kept - 1)[:, 0]
     return drawn._replace(is_open_N=last_kept <= values[:, -1])
 

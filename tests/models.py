@@ -37,7 +37,7 @@ def ending_engine(**config) -> Engine:
     return Engine(model, None, EngineConfig(**config))
 
 
-def settled_sample(logits: torch.Tensor, params: RowParams, score: Score) -> Drawn:
+def whole_sample(logits: torch.Tensor, params: RowParams, score: Score) -> Drawn:
     """`sample`, and again over all logits for the rows that it left open, as the engine does."""
     drawn = sample(logits.clone(), params, score, WIDTHS[0])
     rows = drawn.is_open_N.nonzero()[:, 0]

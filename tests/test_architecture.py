@@ -21,7 +21,7 @@ NEVER_IN_DREAM = {"ray", "fastapi", "pydantic", "starlette", "typer", "pyarrow"}
 
 DREAM_FLOORS = [
     {"errors", "options", "conflicts", "template", "text", "params", "request", "growth"},
-    {"canvas", "order", "window", "timetable", "sampling", "history", "noise"},
+    {"canvas", "order", "window", "timetable", "sampling", "noise"},
     {"remasking", "model", "likelihood"},
     {"engine"},
 ]

@@ -23,8 +23,8 @@ Item = StepEvent | Completion | Exception
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Seat:
-    """A caller waiting for one request; two seats are never equal."""
+class _Caller:
+    """Who waits for one request; two callers are never equal."""
 
     request: Request
     loop: asyncio.AbstractEventLoop
@@ -53,21 +53,17 @@ class AsyncEngine:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._limits = engine.limits
         self._wake = threading.Condition()
-        self._inbox: deque[_Seat] = deque()
-        self._arriving: list[_Seat] = []
-        self._cancelled: deque[_Seat] = deque()
-        self._seats: dict[str, _Seat] = {}
+        self._inbox: deque[_Caller] = deque()
+        self._arriving: list[_Caller] = []
+        self._cancelled: deque[_Caller] = deque()
+        self._callers: dict[str, _Caller] = {}
         self._backlog = 0
         self._is_closed = False
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="dream-engine", daemon=True)
         self._thread.start()
-
-    @property
-    def engine(self) -> Engine:
-        """The engine, for its fixed properties; its thread alone may call it."""
-        return self._engine
 
     @property
     def stats(self) -> EngineStats:
@@ -77,35 +73,39 @@ class AsyncEngine:
     @property
     def num_requests(self) -> int:
         """Requests waiting or running."""
-        return len(self._seats) + len(self._inbox)
+        return len(self._callers) + len(self._inbox)
 
     @property
     def queued_token_forwards(self) -> int:
         """Rows x forward passes still to run for everything waiting or running."""
-        waiting = sum(most_token_forwards(seat.request) for seat in tuple(self._inbox))
+        waiting = sum(most_token_forwards(caller.request) for caller in tuple(self._inbox))
         return self._backlog + waiting
+
+    def check(self, request: Request) -> None:
+        """Raise the InvalidRequest of a request that the engine could not take."""
+        self._limits.check(request)
 
     async def generate(self, request: Request) -> AsyncGenerator[StepEvent | Completion]:
         """Every step of a request, then its completion; closing the iterator aborts it.
 
         Raises InvalidRequest where `Engine.add` would, EngineError when the engine has died.
         """
-        seat = _Seat(request, asyncio.get_running_loop())
+        caller = _Caller(request, asyncio.get_running_loop())
         with self._wake:
             self.check_health()
-            self._inbox.append(seat)
+            self._inbox.append(caller)
             self._wake.notify()
         is_over = False
         try:
             while not is_over:
-                item = await seat.items.get()
+                item = await caller.items.get()
                 is_over = not isinstance(item, StepEvent)
                 if isinstance(item, Exception):
                     raise item
                 yield item
         finally:
             if not is_over:
-                self._cancel(seat)
+                self._cancel(caller)
 
     def check_health(self) -> None:
         """Raise EngineError when the engine can take no more requests."""
@@ -121,9 +121,9 @@ class AsyncEngine:
             self._wake.notify()
         self._thread.join()
 
-    def _cancel(self, seat: _Seat) -> None:
+    def _cancel(self, caller: _Caller) -> None:
         with self._wake:
-            self._cancelled.append(seat)
+            self._cancelled.append(caller)
             self._wake.notify()
 
     def _run(self) -> None:
@@ -149,38 +149,38 @@ class AsyncEngine:
             self._arriving, gone = list(self._inbox), list(self._cancelled)
             self._inbox.clear()
             self._cancelled.clear()
-        for seat in gone:
-            self._leave(seat)
-        for seat in self._arriving:
-            if seat not in gone:
-                self._admit(seat)
+        for caller in gone:
+            self._leave(caller)
+        for caller in self._arriving:
+            if caller not in gone:
+                self._admit(caller)
         self._arriving = []
         self._backlog = self._engine.pending_token_forwards
 
-    def _admit(self, seat: _Seat) -> None:
+    def _admit(self, caller: _Caller) -> None:
         try:
-            self._engine.add(seat.request)
-            self._seats[seat.request.id] = seat
+            self._engine.add(caller.request)
+            self._callers[caller.request.id] = caller
         except DreamError as error:
-            seat.emit(error)
+            caller.emit(error)
 
-    def _leave(self, seat: _Seat) -> None:
+    def _leave(self, caller: _Caller) -> None:
         """Abort the caller's own request; another one may live under the same id."""
-        if self._seats.get(seat.request.id) is seat:
-            self._engine.abort(seat.request.id)
-            del self._seats[seat.request.id]
+        if self._callers.get(caller.request.id) is caller:
+            self._engine.abort(caller.request.id)
+            del self._callers[caller.request.id]
 
     def _deliver(self, events: list[StepEvent]) -> None:
         for event in events:
-            self._seats[event.request_id].emit(event)
+            self._callers[event.request_id].emit(event)
         for completion in self._engine.collect():
-            self._seats.pop(completion.id).emit(completion)
+            self._callers.pop(completion.id).emit(completion)
 
     def _fail_all(self, error: EngineError) -> None:
         with self._wake:
             self._is_closed = True
-            waiting = {*self._seats.values(), *self._inbox, *self._arriving}
-            self._seats.clear()
+            waiting = {*self._callers.values(), *self._inbox, *self._arriving}
+            self._callers.clear()
             self._inbox.clear()
-        for seat in waiting:
-            seat.emit(error)
+        for caller in waiting:
+            caller.emit(error)

@@ -14,16 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dream.canvas import Canvas
-from dream.engine.forms import Form, Group, Upload, group_rows, rank_terms
+from dream.engine.groups import Group, SamplerKey, group_rows, rank_terms
 from dream.engine.packing import content_of, pack
-from dream.engine.staging import Staging
+from dream.engine.staging import Staging, Upload
 from dream.model.attention import PackedLayout
 from dream.model.cache import KeyValueCache
 from dream.params import SamplingParams
 from dream.remasking import RuleLimits
-from dream.remasking.base import places
 
-__all__ = ["Batch", "RuleBatch", "collate"]
+__all__ = ["Batch", "RuleBatch", "collate", "first_of_each"]
 
 CLASS_BITS = 40
 """Bits of a sorting key for the class of a position; the request's number is above them."""
@@ -71,10 +70,17 @@ class Batch:
 def collate(
     canvases: Iterable[Canvas], device: torch.device, cache: KeyValueCache | None = None
 ) -> Batch:
-    """Pack canvases: rows of one form together, in it equal lengths, then equal contents."""
+    """Pack canvases: rows of one sampler key together, in it equal lengths, then equal contents."""
     seen: dict[Hashable, int] = {}
     keyed = [
-        ((Form.of(canvas), canvas.num_rows, seen.setdefault(content_of(canvas), len(seen))), canvas)
+        (
+            (
+                SamplerKey.of(canvas),
+                canvas.num_rows,
+                seen.setdefault(content_of(canvas), len(seen)),
+            ),
+            canvas,
+        )
         for canvas in canvases
     ]
     keyed.sort(key=lambda pair: pair[0])
@@ -98,13 +104,22 @@ def collate(
         rank_scale_N=staging.put(np.repeat([scale for scale, _ in ranks], sizes)),
         rank_shift_N=staging.put(np.concatenate([shift for _, shift in ranks])),
         keys_N=staging.put((owners_N << CLASS_BITS) + classes_N),
-        picks_C=staging.put(places(sizes, picked)),
+        picks_C=staging.put(first_of_each(sizes, picked)),
         picked=picked,
         rules=_rules(ordered, sizes, owners_N, staging.put),
         positions_N=np.concatenate(candidates),
     )
     staging.flush()
     return batch
+
+
+def first_of_each(num_candidates: Sequence[int], counts: Sequence[int]) -> NDArray[np.int64]:
+    """Indices of the first `counts[r]` of each request among all sorted rows."""
+    sizes, taken = np.array(num_candidates), np.array(counts)
+    starts = sizes.cumsum() - sizes
+    within = np.arange(taken.sum()) - np.repeat(taken.cumsum() - taken, taken)
+    found: NDArray[np.int64] = np.repeat(starts, taken) + within
+    return found
 
 
 def _counts_vary(params: SamplingParams) -> bool:

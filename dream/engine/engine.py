@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from dream.canvas import Canvas
 from dream.engine.batch import Batch, collate
 from dream.engine.config import EngineConfig
 from dream.engine.graphs import CaptureCuda, ForwardGraphs
+from dream.engine.history import HistoryPool
 from dream.engine.limits import Limits
 from dream.engine.memory import available_memory, check
-from dream.engine.readers import Readers
-from dream.engine.runner import HostCommit, ModelRunner
+from dream.engine.runner import HostCommit, ModelRunner, Stage
 from dream.engine.scheduler import Scheduler
 from dream.engine.slots import SlotPool
 from dream.engine.stats import EngineStats
 from dream.errors import EngineError, InvalidRequest
 from dream.growth import grown
-from dream.history import HistoryPool
 from dream.likelihood import LikelihoodParams, estimate_log_likelihood
 from dream.model.cache import KeyValueCache
 from dream.model.config import read_config
@@ -56,7 +54,7 @@ class Engine:
         self.mask_token_id: int = shape.mask_token_id
         self.eos_token_ids: frozenset[int] = shape.eos_token_ids
         self.max_model_len = min(config.max_model_len, shape.max_position_embeddings)
-        self._limits = Limits(
+        self.limits = Limits(
             max_model_len=self.max_model_len,
             max_cache_tokens=config.max_cache_tokens,
             vocab_size=self.vocab_size,
@@ -81,11 +79,11 @@ class Engine:
             graphs=ForwardGraphs(model, CaptureCuda()) if config.cuda_graphs else None,
         )
         self._scheduler = Scheduler(
-            max_rows=config.max_num_batched_tokens,
+            max_num_batched_tokens=config.max_num_batched_tokens,
             quantum=config.quantum,
             slots=SlotPool(config.max_cache_tokens),
         )
-        self._readers = Readers()
+        self._canvases: dict[str, Canvas] = {}
         self._finished: dict[str, Completion] = {}
 
     @classmethod
@@ -110,53 +108,49 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether a request is unfinished."""
-        return len(self._readers) > 0
+        return len(self._canvases) > 0
 
     @property
     def num_requests(self) -> int:
         """Requests waiting or running."""
-        return len(self._readers)
+        return len(self._canvases)
 
     @property
     def pending_token_forwards(self) -> int:
-        """Rows x forward passes still to run for everything waiting or running."""
-        return sum(canvas.pending_token_forwards for canvas in self._scheduler)
+        """Rows x forward passes still to run for everything waiting or running, at most."""
+        return self._scheduler.pending_token_forwards
+
+    def trace(self, on_stage: Callable[[Stage], None]) -> None:
+        """Call `on_stage` where a stage of a step begins, for what measures or records steps."""
+        self._runner.trace = on_stage
 
     def add(self, request: Request) -> None:
-        """Queue a request; InvalidRequest says what is wrong with one that cannot run.
-
-        One whose tokens must be those of a request under way shares its canvas.
-        """
-        self.check(request)
-        if self._readers.join(request):
-            self.stats.requests_shared += 1
-            return
+        """Queue a request; InvalidRequest says what is wrong with one that cannot run."""
+        if request.id in self._canvases or request.id in self._finished:
+            raise InvalidRequest("id", request.id, "not the id of a request that is under way")
+        self.limits.check(request)
         canvas = self._canvas(request)
         if canvas.is_finished:
-            self._finished[request.id] = canvas.completion(request)
-            self.stats.requests_finished += 1
+            self._complete(canvas)
         else:
-            self._readers.open(request, canvas)
-            self._scheduler.add(canvas)
+            self._start(canvas)
 
     def abort(self, request_id: str) -> None:
         """Drop a request: it takes no part in the next step and gives no completion."""
         self._finished.pop(request_id, None)
-        if request_id not in self._readers:
-            return
-        canvas = self._readers.leave(request_id)
+        canvas = self._canvases.get(request_id)
         if canvas is not None:
             self._retire(canvas)
-        self.stats.requests_aborted += 1
+            self.stats.requests_aborted += 1
 
     def step(self) -> list[StepEvent]:
         """Run one packed forward for as many requests as fit, and commit their next tokens."""
         canvases = self._scheduler.schedule()
         if not canvases:
             return []
+        self._runner.trace("collate")
         batch = collate(canvases, self._device, self._cache)
-        hidden_NE = self._runner.forward(batch)
-        return self._apply(batch, self._commit(hidden_NE, batch))
+        return self._apply(batch, self._runner.run(batch))
 
     def collect(self) -> list[Completion]:
         """Completions since the last call, in the order they finished."""
@@ -171,7 +165,7 @@ class Engine:
             for request in requests:
                 self.add(request)
                 ids.append(request.id)
-            while any(request_id in self._readers for request_id in ids):
+            while any(request_id in self._canvases for request_id in ids):
                 self.step()
             return [self._finished[request_id] for request_id in ids]
         finally:
@@ -192,7 +186,7 @@ class Engine:
             raise InvalidRequest("target", list(target_ids), "at least one token to score")
         prefix, target = Fixed(prefix_ids), Fixed(target_ids)
         template = Template([prefix, target])
-        self._limits.check_template(template)
+        self.limits.check_template(template)
         estimate = estimate_log_likelihood(
             self._model,
             prefix.token_ids,
@@ -215,15 +209,6 @@ class Engine:
             before=before,
         )
 
-    def _commit(self, hidden_NE: Tensor, batch: Batch) -> HostCommit:
-        """What the step commits; rows that filters left open are drawn from all logits."""
-        sampled = self._runner.sample(hidden_NE, batch)
-        commit = self._runner.to_host(self._runner.commit(sampled, batch), sampled)
-        if not len(commit.open_N):
-            return commit
-        whole = self._runner.sample_whole(sampled, commit.open_N, hidden_NE, batch)
-        return self._runner.to_host(self._runner.commit(whole, batch), whole)
-
     def _apply(self, batch: Batch, commit: HostCommit) -> list[StepEvent]:
         """Write each canvas's tokens, retire the finished, and say what happened."""
         if not np.isfinite(commit.probs_C).all():
@@ -237,34 +222,41 @@ class Engine:
             rows = slice(starts[place], starts[place] + counts[place])
             positions = batch.positions_N[commit.rows_C[rows]]
             order = positions.argsort()
-            canvas.commit(
+            event = canvas.commit(
                 positions[order],
                 commit.token_ids_C[rows][order],
                 commit.probs_C[rows][order],
                 forced[place],
             )
-            events += self._readers.news(canvas)
+            events.append(event)
             if canvas.is_finished:
                 self._finish(canvas)
+            else:
+                self._scheduler.update(canvas)
         return events
 
     def _finish(self, canvas: Canvas) -> None:
-        """Give every reader its completion, or another run on a larger canvas."""
+        """Complete a request, or attempt it again on a larger canvas."""
         self._retire(canvas)
-        next_run = grown(canvas.request) if canvas.has_open_end() else None
-        if next_run is not None:
-            larger = self._canvas(next_run, canvas)
-            self._readers.move(canvas, larger)
-            self._scheduler.add(larger)
-            return
-        for request in self._readers.close(canvas):
-            self._finished[request.id] = canvas.completion(request)
-            self.stats.requests_finished += 1
+        larger = grown(canvas.request) if canvas.has_open_end() else None
+        if larger is None:
+            self._complete(canvas)
+        else:
+            self._start(self._canvas(larger, canvas))
+
+    def _complete(self, canvas: Canvas) -> None:
+        self._finished[canvas.request.id] = canvas.completion()
+        self.stats.requests_finished += 1
+
+    def _start(self, canvas: Canvas) -> None:
+        self._canvases[canvas.request.id] = canvas
+        self._scheduler.add(canvas)
 
     def _retire(self, canvas: Canvas) -> None:
         if canvas.slots is not None:
             self._runner.forget(canvas.slots)
         self._scheduler.remove(canvas)
+        del self._canvases[canvas.request.id]
 
     def _count(self, batch: Batch, committed: int) -> None:
         self.stats.steps += 1
@@ -272,12 +264,6 @@ class Engine:
         self.stats.token_forwards += len(batch.token_ids_T)
         self.stats.logit_rows += len(batch.positions_N)
         self.stats.committed_tokens += committed
-
-    def check(self, request: Request) -> None:
-        """Raise the InvalidRequest that `add` would."""
-        if request.id in self._readers or request.id in self._finished:
-            raise InvalidRequest("id", request.id, "not the id of a request that is under way")
-        self._limits.check(request)
 
     def _suppressed_ids(self) -> list[int]:
         """The mask id and the ids that have no token; none in parity mode."""

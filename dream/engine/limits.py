@@ -1,4 +1,4 @@
-"""What an engine can take: requests that could not run to their end are refused beforehand."""
+"""What an engine can take; a request that could not run to its end is refused beforehand."""
 
 from __future__ import annotations
 

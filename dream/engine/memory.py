@@ -27,7 +27,7 @@ WHOLE_COPIES = 14
 """The same for the few rows at a time that a filter leaves undecided, which are sorted whole."""
 
 HISTORY_ENTRY = 12
-"""Bytes of an id and its probability (`dream.history`)."""
+"""Bytes of an id and its probability (`dream.engine.history`)."""
 
 ROW_BYTES = 256
 """Ids, positions and ranks of a packed row, on the device."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dream.canvas import Canvas
-from dream.engine.forms import Upload
+from dream.engine.staging import Upload
 from dream.model.attention import PackedLayout, Segments, Wanted
 from dream.model.cache import CachedRows, KeyValueCache
 

@@ -1,13 +1,13 @@
 """From a batch to what it commits: one packed forward, the head where it is needed, the rule.
 
-Nothing here waits for the device but `to_host`.
+Nothing here waits for the device but `_to_host`.
 Letters: T packed rows, E hidden width, N candidate rows, V vocabulary, C committed rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,14 +17,18 @@ from torch.distributed.tensor import DTensor
 
 from dream.engine.batch import Batch, RuleBatch
 from dream.engine.config import WHOLE_ROWS
-from dream.engine.forms import Group
 from dream.engine.graphs import ForwardGraphs
-from dream.history import HistoryPool
+from dream.engine.groups import Group
+from dream.engine.history import HistoryPool
 from dream.model.modeling import DreamModel
 from dream.remasking import Commit, Ranked, apply_rules, stable_order
 from dream.sampling import Certainty, Drawn, certainty, sample
 
-__all__ = ["HostCommit", "ModelRunner", "Sampled"]
+__all__ = ["HostCommit", "ModelRunner", "Stage"]
+
+Stage = Literal["collate", "forward", "sample", "head", "draw", "read", "done"]
+"""What begins in a step: packing; the body; sampling, which for each chunk of rows is the head and
+the drawing of tokens; the copy to the host; what is done with it, or `sample` again."""
 
 SLICE_BYTES = 5 * 2**18
 """Logits a CPU samples at a time: what stays in its cache from one pass to the next."""
@@ -49,7 +53,10 @@ class HostCommit(NamedTuple):
 
 
 class ModelRunner:
-    """Runs batches through a model; ids from `suppressed` are never drawn."""
+    """Runs batches through a model; ids from `suppressed` are never drawn.
+
+    trace: called where a stage begins, on the host; what measures a step sets it.
+    """
 
     def __init__(
         self,
@@ -68,15 +75,27 @@ class ModelRunner:
         self._histories = histories
         self._forward = model if graphs is None else graphs.forward
         self._logits_MV = self._buffer()
+        self.trace: Callable[[Stage], None] = _ignore
 
     @torch.inference_mode()
-    def forward(self, batch: Batch) -> Tensor:
-        """Hidden states [N, E] of the rows that predict the candidates."""
+    def run(self, batch: Batch) -> HostCommit:
+        """What a step commits; rows that filters left open are drawn again from all logits."""
+        self.trace("forward")
         hidden_NE: Tensor = self._forward(batch.token_ids_T, batch.layout)
-        return hidden_NE
+        self.trace("sample")
+        sampled = self._sample(hidden_NE, batch)
+        commit = self._to_host(self._select(sampled, batch), sampled)
+        if not len(commit.open_N):
+            return commit
+        self.trace("sample")
+        whole = self._sample_whole(sampled, commit.open_N, hidden_NE, batch)
+        return self._to_host(self._select(whole, batch), whole)
 
-    @torch.inference_mode()
-    def sample(self, hidden_NE: Tensor, batch: Batch) -> Sampled:
+    def forget(self, slots: NDArray[np.int64]) -> None:
+        """Empty the histories of these slots."""
+        self._histories.forget(torch.from_numpy(slots).to(self._model.device, non_blocking=True))
+
+    def _sample(self, hidden_NE: Tensor, batch: Batch) -> Sampled:
         """Draw and score every candidate, chunk by chunk."""
         parts = [
             part
@@ -86,8 +105,7 @@ class ModelRunner:
         ]
         return _joined(parts)
 
-    @torch.inference_mode()
-    def sample_whole(
+    def _sample_whole(
         self, sampled: Sampled, open_N: NDArray[np.int64], hidden_NE: Tensor, batch: Batch
     ) -> Sampled:
         """The same, where these rows have been drawn from the whole vocabulary."""
@@ -104,8 +122,7 @@ class ModelRunner:
                     field.index_copy_(0, rows, values)
         return sampled._replace(drawn=Drawn(*fields))
 
-    @torch.inference_mode()
-    def commit(self, sampled: Sampled, batch: Batch) -> Commit:
+    def _select(self, sampled: Sampled, batch: Batch) -> Commit:
         """Choose what is committed."""
         drawn, sure = sampled
         ranks_N = drawn.scores_N.double() * batch.rank_scale_N + batch.rank_shift_N
@@ -119,21 +136,19 @@ class ModelRunner:
         tokens_C, probs_C = drawn.token_ids_N[rows_C], drawn.probs_N[rows_C]
         return Commit(rows_C, tokens_C, probs_C, counts_R, forced_R)
 
-    def to_host(self, commit: Commit, sampled: Sampled) -> HostCommit:
+    def _to_host(self, commit: Commit, sampled: Sampled) -> HostCommit:
         """Copy a commit to the host at once: the one place of a step that waits for the device."""
+        self.trace("read")
         probs = commit.probs_C.float().view(torch.int32)
         told = [part for part in commit[3:] if part is not None]
         parts = [commit.rows_C, commit.token_ids_C, probs, sampled.drawn.is_open_N, *told]
         joined = torch.cat([part.long() for part in parts]).cpu().numpy()
+        self.trace("done")
         ends = np.cumsum([len(part) for part in parts])[:-1]
         rows, tokens, bits, is_open, *counts = np.split(joined, ends)
         counts_R, forced_R = counts or (None, None)
         probs_C = bits.astype(np.int32).view(np.float32)
         return HostCommit(rows, tokens, probs_C, counts_R, forced_R, is_open.nonzero()[0])
-
-    def forget(self, slots: NDArray[np.int64]) -> None:
-        """Empty the histories of these slots."""
-        self._histories.forget(torch.from_numpy(slots).to(self._model.device, non_blocking=True))
 
     def _buffer(self) -> Tensor | None:
         """Where the logits of every chunk go, on a CPU; CUDA's allocator keeps its own."""
@@ -145,7 +160,9 @@ class ModelRunner:
     def _logits(self, hidden_NE: Tensor) -> Tensor:
         """Float32 logits of at most max_logit_rows rows; they last until the next call."""
         out_NV = None if self._logits_MV is None else self._logits_MV[: len(hidden_NE)]
+        self.trace("head")
         logits_NV = self._model.logits(hidden_NE, out_NV).float()
+        self.trace("draw")
         return logits_NV.index_fill_(1, self._suppressed, -torch.inf)
 
     def _sample_chunk(self, hidden_NE: Tensor, group: Group, rows: slice) -> Iterator[Sampled]:
@@ -159,15 +176,15 @@ class ModelRunner:
             yield self._sample_rows(logits_NV[here], group, of_group)
 
     def _sample_rows(self, logits_NV: Tensor, group: Group, rows: slice) -> Sampled:
-        form = group.form
-        sure = certainty(logits_NV) if form.is_ruled else _unknown(logits_NV)
+        key = group.key
+        sure = certainty(logits_NV) if key.is_ruled else _unknown(logits_NV)
         if group.slots_N is not None:
             slots_N = group.slots_N[rows]
             drawn = self._histories.draw(
-                logits_NV, slots_N, form.history, form.history_top, group.score
+                logits_NV, slots_N, key.history, key.history_top, group.score
             )
             return Sampled(drawn, sure)
-        return Sampled(self._drawn(logits_NV, group, rows, form.width), sure)
+        return Sampled(self._drawn(logits_NV, group, rows, key.width), sure)
 
     def _drawn(self, logits_NV: Tensor, group: Group, rows: Tensor | slice, width: int) -> Drawn:
         """Tokens of these rows of a group, and their scores, which annealing changes."""
@@ -215,3 +232,7 @@ def _unknown(logits_NV: Tensor) -> Certainty:
 def _chunks(rows: slice, size: int) -> Iterator[slice]:
     for start in range(rows.start, rows.stop, size):
         yield slice(start, min(start + size, rows.stop))
+
+
+def _ignore(stage: Stage) -> None:
+    """Nobody measures."""

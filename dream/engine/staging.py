@@ -1,13 +1,18 @@
-"""Host arrays on their way to the device: one pinned buffer and one copy a tick."""
+"""Host arrays on their way to the device: one pinned buffer and one copy a step."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Staging"]
+__all__ = ["Staging", "Upload"]
+
+Upload = Callable[[NDArray[np.generic]], Tensor]
+"""From a host array to a tensor on the device, which is filled before the forward."""
 
 PAGE = 2**20
 """Bytes of a buffer; a larger array gets one of its own."""
@@ -16,9 +21,9 @@ ALIGNMENT = 16
 
 
 class Staging:
-    """Collects one tick's arrays; the tensors it gives are filled once `flush` has run.
+    """Collects one step's arrays; the tensors it gives are filled once `flush` has run.
 
-    torch's pinned allocator keeps a buffer from reuse until its copy is over, so two ticks never
+    torch's pinned allocator keeps a buffer from reuse until its copy is over, so two steps never
     share one. On a CPU arrays are taken as they are.
     """
 

@@ -12,8 +12,7 @@ class EngineStats:
     """Counters that only grow; the engine's thread alone writes them.
 
     steps: packed forwards. forward_passes: the same counted once for each request in it.
-    token_forwards: canvas rows run. logit_rows: rows whose logits were computed.
-    requests_shared: requests that read a canvas of the same work.
+    token_forwards: canvas rows computed. logit_rows: rows whose logits were computed.
     """
 
     steps: int = 0
@@ -23,4 +22,3 @@ class EngineStats:
     committed_tokens: int = 0
     requests_finished: int = 0
     requests_aborted: int = 0
-    requests_shared: int = 0

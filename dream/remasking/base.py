@@ -5,7 +5,6 @@ Letters: N candidate rows of all requests, R requests, C rows that may commit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor
 from dream.params import SamplingParams
 from dream.timetable import ScheduledStep
 
-__all__ = ["Commit", "Ranked", "Strategy", "places", "stable_order"]
+__all__ = ["Commit", "Ranked", "Strategy", "stable_order"]
 
 FIXED_POINT = 2.0**32
 """Nats as integers, so that a request's sums have the same bits whatever rows lie before them."""
@@ -97,12 +96,3 @@ def stable_order(values_N: Tensor, keys_N: Tensor) -> Tensor:
     """
     by_value = values_N.argsort(descending=True, stable=True)
     return by_value[keys_N[by_value].argsort(stable=True)]
-
-
-def places(num_candidates: Sequence[int], counts: Sequence[int]) -> NDArray[np.int64]:
-    """Places of the first `counts[r]` of each request among all sorted rows."""
-    sizes, taken = np.array(num_candidates), np.array(counts)
-    starts = sizes.cumsum() - sizes
-    within = np.arange(taken.sum()) - np.repeat(taken.cumsum() - taken, taken)
-    found: NDArray[np.int64] = np.repeat(starts, taken) + within
-    return found

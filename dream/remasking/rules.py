@@ -1,8 +1,7 @@
 """Commit rules: how many of the ranked masks may become tokens at a step.
 
-To add one: a file with a function of `Ranked` and its limits, a field of its name in
-SamplingParams, and a line in RULES. A limit of NaN belongs to a request without the rule, and
-fulfils nothing: a rule only compares with its limits.
+To add one: a function of `Ranked` and its limits, a field of its name in `dream.params`, and a
+line in RULES. NaN means that a request does not have the rule: comparisons with NaN are false.
 
 Letters: N candidate rows, ranked; R requests.
 """
@@ -19,13 +18,49 @@ from torch import Tensor
 
 from dream.params import SamplingParams
 from dream.remasking.base import Ranked, stable_order
-from dream.remasking.entropy_bound import within_entropy_bound
-from dream.remasking.entropy_threshold import within_entropy_threshold
-from dream.remasking.factor import within_factor
-from dream.remasking.hierarchy import within_hierarchy
-from dream.remasking.threshold import within_threshold
 
 __all__ = ["RULES", "RuleLimits", "apply_rules"]
+
+
+def within_threshold(ranked: Ranked, threshold_N: Tensor) -> Tensor:
+    """Rows with p >= threshold [N] (arXiv 2505.22618, algorithm 1)."""
+    return ranked.top_probs_N >= threshold_N
+
+
+def within_hierarchy(ranked: Ranked, threshold_N: Tensor, low_threshold_N: Tensor) -> Tensor:
+    """Rows with p >= threshold, and of each mask segment the surest if p > low [N].
+
+    Tokens between two segments are given or filled, so the segments depend little on one another
+    (inclusionAI/dInfer, "hierarchy").
+    """
+    is_best_N = ranked.is_best_of_segment(ranked.top_probs_N)
+    is_sure_N = ranked.top_probs_N >= threshold_N
+    return is_sure_N | (is_best_N & (ranked.top_probs_N > low_threshold_N))
+
+
+def within_factor(ranked: Ranked, factor_N: Tensor) -> Tensor:
+    """The n surest rows of each request while (n + 1)(1 - p_n) < factor [N].
+
+    The left side does not fall with n, so a row is in if it meets the condition itself
+    (arXiv 2505.22618, section 3.3).
+    """
+    place_N = ranked.places_by(ranked.top_probs_N) + 1
+    return (place_N + 1) * (1 - ranked.top_probs_N.double()) < factor_N
+
+
+def within_entropy_bound(ranked: Ranked, bound_N: Tensor) -> Tensor:
+    """Rows of the longest ranked prefix U with sum_U H - max_U H <= bound, in nats [N].
+
+    The left side bounds the joint error of filling U at once, and never falls along the ranking
+    (EB-sampler, arXiv 2505.24857).
+    """
+    sums_N, largest_N = ranked.running_sum_and_max(ranked.entropies_N)
+    return sums_N - largest_N <= bound_N
+
+
+def within_entropy_threshold(ranked: Ranked, threshold_N: Tensor) -> Tensor:
+    """Rows with entropy < threshold, in nats [N] (arXiv 2601.07568)."""
+    return ranked.entropies_N < threshold_N
 
 
 class Rule(NamedTuple):

@@ -87,5 +87,5 @@ def test_one_command_runs_every_phase_without_ray(tmp_path):
     assert all(row["value"] > 0 for row in told["rows"])
     for word in ("square product", "copy", "step of 64 rows", "exact", "engine over loop"):
         assert word in named
-    steps = [row["detail"] for row in told["rows"] if "settle" in row["detail"]]
+    steps = [row["detail"] for row in told["rows"] if "apply" in row["detail"]]
     assert [step["step"] > step["forward"] > 0 for step in steps] == [True, True]

@@ -11,7 +11,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dream import Fixed, Hole, Request, SamplingParams, Template
-from dream.engine.batch import collate
 from tests.models import golden_engine
 
 WAITING = {
@@ -87,17 +86,23 @@ class Recorder(TorchDispatchMode):
 
 
 def run_recorded(engine) -> list[str]:
-    """Waits between collating and reading, over all steps."""
-    waits: list[str] = []
+    """Waits from the forward to the reading of its result, over all steps."""
+    recorder = Recorder()
+    is_recording = False
+
+    def trace(stage: str) -> None:
+        nonlocal is_recording
+        if stage in ("forward", "sample") and not is_recording:
+            recorder.__enter__()
+            is_recording = True
+        elif stage == "read":
+            recorder.__exit__(None, None, None)
+            is_recording = False
+
+    engine.trace(trace)
     while engine.has_work:
-        batch = collate(engine._scheduler.schedule(), engine._device, engine._cache)
-        with Recorder() as recorder:
-            hidden = engine._runner.forward(batch)
-            sampled = engine._runner.sample(hidden, batch)
-            commit = engine._runner.commit(sampled, batch)
-        waits += recorder.waits
-        engine._settle(batch, engine._runner.to_host(commit, sampled))
-    return waits
+        engine.step()
+    return recorder.waits
 
 
 def wanted(name: str, **params) -> Request:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from dream import Fixed, Hole, Request, SamplingParams, Template
-from dream.engine.forms import rank_terms
+from dream.engine.batch import first_of_each
+from dream.engine.groups import rank_terms
 from dream.remasking import STRATEGIES, stable_order
-from dream.remasking.base import places
 from dream.sampling import RowParams, sample
 from tests.models import golden_engine, golden_model, request
 
@@ -30,7 +30,9 @@ def test_equal_confidences_of_the_published_instruct_settings_commit_left_to_rig
     scores = sample(peaked, params, STRATEGIES["entropy"].score, 128).scores_N
 
     assert (scores == 0).all()
-    rows = stable_order(scores.double(), torch.zeros(12, dtype=torch.int64))[places([12], [4])]
+    rows = stable_order(scores.double(), torch.zeros(12, dtype=torch.int64))[
+        first_of_each([12], [4])
+    ]
     assert rows.tolist() == [0, 1, 2, 3]
 
 
@@ -58,7 +60,11 @@ def test_alg_temp_draws_positions_without_replacement_from_the_softmax_of_scores
         scale, shift = rank_terms(canvas_of(seed, alg_temp))
         ranks = torch.from_numpy(scores * scale + shift)
         found[
-            tuple(stable_order(ranks, torch.zeros(3, dtype=torch.int64))[places([3], [2])].tolist())
+            tuple(
+                stable_order(ranks, torch.zeros(3, dtype=torch.int64))[
+                    first_of_each([3], [2])
+                ].tolist()
+            )
         ] += 1
 
     for first, second in permutations(range(3), 2):

@@ -14,7 +14,7 @@ from dream.remasking import STRATEGIES
 from dream.sampling import RowParams
 from dream.timetable import commit_counts
 from tests.golden.replay import DATA, cases, tensors
-from tests.models import settled_sample
+from tests.models import whole_sample
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_filtered_distributions_equal_the_official_ones(case):
         top_k_N=torch.full((rows,), params["top_k"] or vocabulary),
     )
 
-    found = {alg: settled_sample(logits, row_params, STRATEGIES[alg].score) for alg in STRATEGIES}
+    found = {alg: whole_sample(logits, row_params, STRATEGIES[alg].score) for alg in STRATEGIES}
 
     # Our scores are float32 whatever the model's dtype, so bfloat16 cases can only be near.
     is_exact = params["dtype"] == "float32"

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from dream import Engine, EngineConfig
-from dream.engine.batch import collate
 from dream.model.attention import Segments, sdpa, varlen
 from tests.dream.test_no_waiting import SETTINGS, wanted
 from tests.models import GOLDEN, golden_engine, request
@@ -59,17 +58,18 @@ def test_no_step_waits_before_its_result_is_read(config):
         engine.add(wanted(name, **params))
     engine.step()  # kernels and graphs are made at the first step
 
-    while engine.has_work:
-        canvases = engine._scheduler.schedule()
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            batch = collate(canvases, engine._device, engine._cache)
-            hidden = engine._runner.forward(batch)
-            sampled = engine._runner.sample(hidden, batch)
-            commit = engine._runner.commit(sampled, batch)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-        engine._settle(batch, engine._runner.to_host(commit, sampled))
+    modes = {"collate": "error", "sample": "error", "read": "default"}
+
+    def check(stage: str) -> None:
+        if stage in modes:
+            torch.cuda.set_sync_debug_mode(modes[stage])
+
+    engine.trace(check)
+    try:
+        while engine.has_work:
+            engine.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_graphs_give_the_tokens_of_plain_forwards():

@@ -7,12 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dream.engine.batch import first_of_each
 from dream.noise import Purpose, uniforms
 from dream.remasking import STRATEGIES
-from dream.remasking.base import places, stable_order
+from dream.remasking.base import stable_order
 from dream.sampling import RowParams, sample
 from dream.timetable import commit_counts, hit_steps
-from tests.models import settled_sample
+from tests.models import whole_sample
 
 laws = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -106,7 +107,7 @@ def test_filters_without_sorting_equal_the_sorted_definition(data):
     ).clamp(max=vocabulary)
 
     params = RowParams(top_p_N=top_p, top_k_N=top_k)
-    drawn = settled_sample(logits, params, STRATEGIES["entropy"].score)
+    drawn = whole_sample(logits, params, STRATEGIES["entropy"].score)
 
     for row in range(rows):
         probs = reference_probs(logits[row], float(top_p[row]), int(top_k[row]))
@@ -153,7 +154,7 @@ def test_each_request_commits_its_best_and_ties_go_to_the_lowest_position(scores
         torch.arange(len(scores)), torch.tensor([len(row) for row in scores])
     )
 
-    rows = stable_order(ranks, owners)[places([len(row) for row in scores], counts)]
+    rows = stable_order(ranks, owners)[first_of_each([len(row) for row in scores], counts)]
 
     start, expected = 0, []
     for row, count in zip(scores, counts, strict=True):

@@ -89,7 +89,7 @@ def test_what_is_needed_is_computed_and_what_is_seen_has_been(given_params, data
         computed_with[view.rows] = is_masked[view.rows]
         count = data.draw(st.integers(1, len(candidates)))
         filled = data.draw(st.permutations(candidates.tolist()))[:count]
-        window.settle(view, block, np.array(filled))
+        window.apply(view, block, np.array(filled))
         is_masked[filled] = False
         committed_mask_rows = {row for row in range(prompt, length) if not is_masked[row]}
         committed_mask_rows = {row for row in committed_mask_rows if computed_with[row] == 1}

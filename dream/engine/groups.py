@@ -1,11 +1,11 @@
-"""How candidate rows are sampled and ranked: their form, and the parameters of each row.
+"""How candidate rows are sampled and ranked: by which sampler, and the parameters of each row.
 
 Letters: N candidate rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
@@ -15,18 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dream.canvas import Canvas
+from dream.engine.staging import Upload
 from dream.noise import Purpose, uniforms
 from dream.remasking import score_of
 from dream.sampling import NO_TOP_K, RowParams, Score, width_of
 
-__all__ = ["Form", "Group", "Upload", "group_rows", "rank_terms"]
-
-Upload = Callable[[NDArray[np.generic]], Tensor]
-"""From a host array to a tensor on the device, which is filled before the forward."""
+__all__ = ["Group", "SamplerKey", "group_rows", "rank_terms"]
 
 
-class Form(NamedTuple):
-    """How a row is sampled; rows of one form go through the sampler together.
+class SamplerKey(NamedTuple):
+    """How a row is sampled; rows with equal keys go through the sampler together.
 
     width: how many of the largest logits the filters look at; 0 without filters.
     """
@@ -41,8 +39,8 @@ class Form(NamedTuple):
     history_top: int
 
     @classmethod
-    def of(cls, canvas: Canvas) -> Form:
-        """The form of a canvas's rows at its next step."""
+    def of(cls, canvas: Canvas) -> SamplerKey:
+        """The key of a canvas's rows at its next step."""
         plan, params = canvas.step_plan, canvas.step_plan.params
         return cls(
             params.window is not None,
@@ -58,29 +56,31 @@ class Form(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Neighbouring candidate rows of one form, with their parameters on the device.
+    """Neighbouring candidate rows of one key, with their parameters on the device.
 
     eos_divisors_N: what the EOS logits are divided by for the score. slots_N: where the history of
     each row is kept.
     """
 
     rows: slice
-    form: Form
+    key: SamplerKey
     score: Score
     params: RowParams
     eos_divisors_N: Tensor | None
     slots_N: Tensor | None
 
 
-def group_rows(forms: Sequence[Form], canvases: Sequence[Canvas], upload: Upload) -> list[Group]:
-    """A group for each run of canvases of one form."""
+def group_rows(
+    keys: Sequence[SamplerKey], canvases: Sequence[Canvas], upload: Upload
+) -> list[Group]:
+    """A group for all neighbouring canvases of one key."""
     groups: list[Group] = []
     start = 0
-    for form, pairs in groupby(zip(forms, canvases, strict=True), key=lambda pair: pair[0]):
+    for key, pairs in groupby(zip(keys, canvases, strict=True), key=lambda pair: pair[0]):
         members = [canvas for _, canvas in pairs]
         sizes = [len(canvas.step_plan.candidates) for canvas in members]
         rows = slice(start, start + sum(sizes))
-        groups.append(_group(rows, form, members, np.array(sizes), upload))
+        groups.append(_group(rows, key, members, np.array(sizes), upload))
         start = rows.stop
     return groups
 
@@ -105,20 +105,24 @@ def rank_terms(canvas: Canvas) -> tuple[float, NDArray[np.float64]]:
 
 
 def _group(
-    rows: slice, form: Form, members: Sequence[Canvas], sizes: NDArray[np.int64], upload: Upload
+    rows: slice,
+    key: SamplerKey,
+    members: Sequence[Canvas],
+    sizes: NDArray[np.int64],
+    upload: Upload,
 ) -> Group:
     divisors = slots = None
-    if form.is_annealed:
+    if key.is_annealed:
         divisors = upload(np.repeat(np.array([_divisor(c) for c in members], np.float32), sizes))
-    if form.history:
+    if key.history:
         kept = [_slots(canvas)[canvas.step_plan.candidates] for canvas in members]
         slots = upload(np.concatenate(kept))
-    params = _row_params(form, members, sizes, upload)
-    return Group(rows, form, score_of(form.alg), params, divisors, slots)
+    params = _row_params(key, members, sizes, upload)
+    return Group(rows, key, score_of(key.alg), params, divisors, slots)
 
 
 def _row_params(
-    form: Form, members: Sequence[Canvas], sizes: NDArray[np.int64], upload: Upload
+    key: SamplerKey, members: Sequence[Canvas], sizes: NDArray[np.int64], upload: Upload
 ) -> RowParams:
     params = [canvas.step_plan.params for canvas in members]
 
@@ -126,10 +130,10 @@ def _row_params(
         return upload(np.repeat(np.array(values, dtype), sizes))
 
     temperature = uniform = top_p = top_k = None
-    if form.is_drawn:
+    if key.is_drawn:
         temperature = spread([p.temperature for p in params], np.float32)
         uniform = upload(np.concatenate([_noise(canvas, Purpose.TOKEN) for canvas in members]))
-    if form.width:
+    if key.width:
         top_p = spread([1.0 if p.top_p is None else p.top_p for p in params], np.float32)
         top_k = spread([p.top_k or NO_TOP_K for p in params], np.int64)
     return RowParams(temperature, uniform, top_p, top_k)

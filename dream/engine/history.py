@@ -1,8 +1,6 @@
-"""Averaged history: ranks and tokens from the mean of a position's last distributions.
+"""The last distributions of each position, kept on the device for `history` (CCD).
 
-Contextual decoding of arXiv 2512.02044 (CCD): p(v) = mean over the last d + 1 steps of p_t(v), each
-p_t kept as its V largest probabilities; what it leaves out counts as 0.
-Letters: N rows, P slots, D steps kept, V probabilities kept of each, K = (D + 1) V candidates.
+Letters: N rows, P slots, D steps kept, V probabilities kept of each.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dream.params import MAX_HISTORY, MAX_HISTORY_TOP
-from dream.sampling import Drawn, Score, largest, log_mass
+from dream.sampling import Drawn, Score, largest, log_mass, sample_mean
 
 __all__ = ["HistoryPool"]
 
@@ -41,24 +39,9 @@ class HistoryPool:
         )
         ids, probs = torch.cat([ids_N1V, old_ids], 1), torch.cat([probs_N1V, old_probs], 1)
         self._keep(slots_N, ids[:, :depth], probs[:, :depth])
-        return _best_of_mean(ids, probs, score)
+        return sample_mean(ids, probs, score)
 
     def _keep(self, slots_N: Tensor, ids_NDV: Tensor, probs_NDV: Tensor) -> None:
         room = (0, MAX_HISTORY_TOP - ids_NDV.shape[2], 0, MAX_HISTORY - ids_NDV.shape[1])
         self._ids_PDV.index_copy_(0, slots_N, F.pad(ids_NDV, room))
         self._probs_PDV.index_copy_(0, slots_N, F.pad(probs_NDV, room))
-
-
-def _best_of_mean(ids_NDV: Tensor, probs_NDV: Tensor, score: Score) -> Drawn:
-    num_steps_N = (probs_NDV.amax(-1) > 0).sum(-1)
-    ids_NK, order_NK = ids_NDV.flatten(1).sort(stable=True, dim=-1)
-    probs_NK = probs_NDV.flatten(1).gather(1, order_NK)
-    is_same_NKK = ids_NK[:, :, None] == ids_NK[:, None, :]
-    sums_NK = (probs_NK[:, None, :] * is_same_NKK).sum(-1) / num_steps_N[:, None]
-    is_first_NK = F.pad(ids_NK[:, 1:] != ids_NK[:, :-1], (1, 0), value=True)
-    mean_NK = sums_NK * is_first_NK
-    index_N = mean_NK.max(-1).indices
-    token_ids_N = ids_NK.gather(1, index_N[:, None])[:, 0]
-    probs_N = mean_NK.gather(1, index_N[:, None])[:, 0]
-    is_open_N = torch.zeros_like(token_ids_N, dtype=torch.bool)
-    return Drawn(token_ids_N, probs_N, score(mean_NK, index_N), is_open_N)
