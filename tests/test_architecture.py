@@ -20,7 +20,7 @@ OURS = set(ALLOWED) | {"tests", "benchmarks", "examples"}
 NEVER_IN_DREAM = {"ray", "fastapi", "pydantic", "starlette", "typer", "pyarrow"}
 
 DREAM_FLOORS = [
-    {"errors", "template", "params", "request", "growth"},
+    {"errors", "template", "params", "request", "growth", "memory"},
     {"canvas", "order", "window", "timetable", "sampling", "history", "noise"},
     {"remasking", "model", "likelihood"},
     {"engine"},

@@ -12,9 +12,6 @@ __all__ = ["DTYPES", "EngineConfig"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-WHOLE_ROWS = 16
-"""Rows whose whole vocabulary is sorted at a time: that takes many copies of their logits."""
-
 COUNTS = ["max_model_len", "max_num_batched_tokens", "quantum", "max_logit_rows", "tensor_parallel"]
 
 

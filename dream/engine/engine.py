@@ -17,7 +17,7 @@ from dream.engine.batch import Batch, collate
 from dream.engine.config import DTYPES, EngineConfig
 from dream.engine.graphs import CaptureCuda, ForwardGraphs
 from dream.engine.limits import Limits
-from dream.engine.memory import available_memory, check
+from dream.engine.memory import free_memory
 from dream.engine.readers import Readers
 from dream.engine.runner import HostCommit, ModelRunner
 from dream.engine.scheduler import Scheduler
@@ -27,6 +27,7 @@ from dream.errors import EngineError, InvalidRequest
 from dream.growth import grown
 from dream.history import HistoryPool
 from dream.likelihood import LikelihoodParams, estimate_log_likelihood
+from dream.memory import check
 from dream.model.cache import KeyValueCache
 from dream.model.config import read_config
 from dream.model.loader import load_model, resolve
@@ -95,7 +96,7 @@ class Engine:
         if torch.device(config.device).type == "cuda" and not torch.cuda.is_available():
             raise InvalidRequest("device", config.device, "cpu, as torch finds no CUDA device here")
         folder = resolve(model)
-        check(read_config(folder), config, available_memory(config.device))
+        check(read_config(folder).sizes, config, free_memory(config.device))
         network = load_model(
             folder,
             dtype=DTYPES[config.dtype],
