@@ -21,9 +21,9 @@ import torch
 from benchmarks.gpu_model import SIZES, Bench, Budget, Finding, random_model
 from benchmarks.gpu_phases import PHASES
 from benchmarks.hardware import describe, device_name
-from dream.engine.memory import available_memory, check
+from dream.engine.memory import free_memory
 from dream.errors import DreamError, InvalidRequest
-from dream.model.parallel import check_degree
+from dream.memory import check, check_degree
 
 FAILURES = (RuntimeError, ValueError, OSError, DreamError, subprocess.SubprocessError)
 """What a phase may end with: torch's errors (no memory, no kernel), the engine's, a process's."""
@@ -86,7 +86,7 @@ def main(words: Sequence[str] | None = None) -> None:
     size = SIZES[args.size]
     bench = Bench(size=size, device=args.device, model=None)
     rows = max(size.step_rows)
-    check(size.shape, bench.config(rows=rows), available_memory(args.device))
+    check(size.shape.sizes, bench.config(rows=rows), free_memory(args.device))
     bench.model = random_model(size.shape, size.dtype, args.device)
     bench.degree = args.processes or _degree(bench)
     print(f"{args.size} on {device_name(args.device)}", flush=True)
@@ -101,7 +101,7 @@ def _degree(bench: Bench) -> int:
     is_cuda = torch.device(bench.device).type == "cuda"
     for degree in range(torch.cuda.device_count() if is_cuda else 1, 1, -1):
         try:
-            check_degree(bench.size.shape, degree)
+            check_degree(bench.size.shape.sizes, degree)
         except InvalidRequest:
             continue
         return degree

@@ -21,7 +21,7 @@ from benchmarks.official_loop import Options, diffusion_generate
 from benchmarks.roofline import Rates, block_ceiling, exact_ceiling, step_flop
 from benchmarks.stage_clock import StageClock, Stages, reached
 from dream import Engine, Request
-from dream.engine.memory import plan
+from dream.memory import plan
 from dream.model.config import DreamConfig
 from dream.model.loader import DTYPES
 from dream.model.modeling import compile_rows
@@ -248,7 +248,8 @@ def _peak(bench: Bench, engine: Engine, rows: int) -> Finding:
     """Most bytes in tensors, against the plan."""
     shape: DreamConfig = bench.size.shape
     peak = torch.cuda.max_memory_allocated(bench.device)
-    planned = plan(shape, engine.config).total
+    expected = plan(shape.sizes, engine.config)
+    planned = expected.total - expected.reserve
     reserved = torch.cuda.max_memory_reserved(bench.device)
     return Finding(
         what=f"step of {rows} rows, memory of the plan",

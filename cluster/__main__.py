@@ -19,10 +19,11 @@ from rich.text import Text
 from cluster.doctor import Finding, examine
 from cluster.errors import ClusterError, SpecError
 from cluster.facts import gather
-from cluster.footprint import GIB
 from cluster.render import render, up_command
-from cluster.spec import load, read_footprint
+from cluster.serve import deploy_command, render_serve
+from cluster.spec import load, read_shape
 from cluster.topology import NodeType, Plan, plan
+from dream.memory import GIB
 
 app = typer.Typer(
     name="cluster", help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False
@@ -46,16 +47,18 @@ def _user_errors() -> Iterator[None]:
 def render_command(
     provider: Annotated[str, typer.Option(help="aws, gcp or local.")],
     options: Annotated[list[str] | None, typer.Argument(help="key=value ...")] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="The Serve config file of the same settings instead.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="File to write; default stdout.")] = None,
 ) -> None:
     """Print a complete launcher file, or say which option is wrong."""
     with _user_errors():
         pairs = _pairs(options or [])
-        text = render(provider, pairs)
+        text = render_serve(provider, pairs) if serve else render(provider, pairs)
         if output is not None:
             _write(output, text)
-            command = up_command(provider, pairs, str(output))
-            typer.echo(f"wrote {output}; bring the cluster up with: {command}", err=True)
+            typer.echo(f"wrote {output}; {_next(provider, pairs, output, serve)}", err=True)
             return
     typer.echo(text, nl=False)
 
@@ -77,13 +80,13 @@ def plan_command(
     with _user_errors():
         spec = load(file)
         ours = spec.dream
+        ranks = _ranks(tensor_parallel, ours.tensor_parallel)
         made = plan(
-            read_footprint(ours.model, ours.dtype, config),
+            read_shape(ours.model, config),
+            ours if ranks is None else ours.model_copy(update={"tensor_parallel": ranks}),
             [_node_type(text) for text in node] if node else spec.node_types,
-            tensor_parallel=_ranks(tensor_parallel, ours.tensor_parallel),
             num_replicas=ours.replicas.max if replicas is None else replicas,
-            max_rows=ours.max_rows,
-            max_logit_rows=ours.max_logit_rows,
+            smallest=ranks is None,
         )
     typer.echo(json.dumps(_plan_json(made), indent=2)) if as_json else _print_plan(made)
 
@@ -101,6 +104,13 @@ def doctor_command(
         _print_findings(findings)
     if any(finding.remedy is not None for finding in findings):
         raise typer.Exit(1)
+
+
+def _next(provider: str, pairs: dict[str, str], output: Path, serve: bool) -> str:
+    """What to type once the file is written."""
+    if serve:
+        return f"once the cluster is up, deploy it with: {deploy_command(str(output))}"
+    return f"bring the cluster up with: {up_command(provider, pairs, str(output))}"
 
 
 def _write(path: Path, text: str) -> None:
@@ -146,14 +156,16 @@ def _node_type(text: str) -> NodeType:
 
 def _plan_json(made: Plan) -> dict[str, object]:
     totals = {"num_replicas": made.num_replicas, "num_gpus": made.num_gpus}
-    return {**asdict(made), **totals, "nodes": [asdict(use) for use in made.nodes]}
+    memory = {**asdict(made.memory), "total": made.memory.total}
+    nodes = [asdict(use) for use in made.nodes]
+    return {**asdict(made), **totals, "memory": memory, "nodes": nodes}
 
 
 def _print_plan(made: Plan) -> None:
     bundles = f"{made.tensor_parallel} x {made.bundles[0]}, {made.strategy}"
     typer.echo(
         f"tensor_parallel: {made.tensor_parallel}\n"
-        f"memory per GPU: {made.memory_bytes_per_gpu / GIB:.2f} GiB\n"
+        f"memory per GPU: {made.memory}\n"
         f"bundles of a replica: {bundles}"
     )
     table = Table(box=MARKDOWN)

@@ -9,25 +9,21 @@ import yaml
 from pydantic import Field, ValidationError
 
 from cluster.errors import SpecError
-from cluster.footprint import DType
 from cluster.providers import PROVIDERS
-from cluster.providers.base import Options, Part, Yaml
-from cluster.spec import parse, read_footprint, refusal
+from cluster.providers.base import Part, Yaml
+from cluster.settings import EngineSettings
+from cluster.spec import parse, read_shape, refusal
 
-__all__ = ["Settings", "render", "up_command"]
+__all__ = ["Settings", "render", "render_command", "up_command"]
 
 
-class Settings(Options):
+class Settings(EngineSettings):
     """Options that every provider shares."""
 
     cluster_name: str = "dream"
     model: str = "Dream-org/Dream-v0-Instruct-7B"
-    dtype: DType = "bfloat16"
-    tensor_parallel: int = 1
     min_replicas: int = 1
     max_replicas: int = 4
-    max_rows: int = 16_384
-    max_logit_rows: int = 512
     idle_timeout_minutes: float = Field(default=15, ge=0)
     python: str = "python3"
 
@@ -37,13 +33,19 @@ def render(provider: str, options: Mapping[str, str]) -> str:
     settings, part = _read_options(provider, options)
     body = yaml.safe_dump(_launcher(settings, part), sort_keys=False, width=1000)
     text = _header(provider, options, part) + body
-    parse(text).plan(read_footprint(settings.model, settings.dtype))
+    parse(text).plan(read_shape(settings.model))
     return text
 
 
 def up_command(provider: str, options: Mapping[str, str], file: str) -> str:
     """What to type to bring up the cluster of a `file` rendered from these options."""
     return _up(_read_options(provider, options)[1], file)
+
+
+def render_command(provider: str, options: Mapping[str, str], *flags: str) -> str:
+    """What to type to render a file from these options."""
+    words = ["python", "-m", "cluster", "render", "--provider", provider, *flags]
+    return shlex.join([*words, *(f"{key}={value}" for key, value in options.items())])
 
 
 def _read_options(provider: str, options: Mapping[str, str]) -> tuple[Settings, Part]:
@@ -63,11 +65,9 @@ def _up(part: Part, file: str) -> str:
 
 
 def _header(provider: str, options: Mapping[str, str], part: Part) -> str:
-    words = ["python", "-m", "cluster", "render", "--provider", provider]
-    words += [f"{key}={value}" for key, value in options.items()]
     lines = [
         f"Launcher file for provider {provider}, rendered; to change it, render it again:",
-        "  " + shlex.join(words),
+        "  " + render_command(provider, options),
         "Bring the cluster up from the repository's root, wheel and requirements.lock in dist/:",
         "  " + _up(part, "cluster.yaml"),
         *part.notes,
@@ -96,11 +96,8 @@ def _launcher(settings: Settings, part: Part) -> dict[str, Yaml]:
 def _dream_block(settings: Settings, part: Part) -> dict[str, Yaml]:
     block: dict[str, Yaml] = {
         "model": settings.model,
-        "dtype": settings.dtype,
-        "tensor_parallel": settings.tensor_parallel,
         "replicas": {"min": settings.min_replicas, "max": settings.max_replicas},
-        "max_rows": settings.max_rows,
-        "max_logit_rows": settings.max_logit_rows,
+        **settings.model_dump(include=set(EngineSettings.model_fields)),
         "gpu_memory_gib": dict(part.gpu_memory_gib),
     }
     if part.local_node is not None:

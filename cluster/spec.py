@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from cluster.commands import read_ray_start
 from cluster.errors import MissingSetting, SpecError
-from cluster.footprint import DREAM_7B, GIB, MAX_GIB, DType, ModelFootprint
 from cluster.launcher import check_launcher
-from cluster.providers.local import LOCAL_NODE
-from cluster.topology import MOST, NodeType, Plan, plan
+from cluster.providers.local import LOCAL_NODE, MAX_GIB
+from cluster.settings import EngineSettings
+from cluster.topology import NodeType, Plan, plan
+from dream.errors import InvalidRequest
+from dream.memory import DREAM_7B, GIB, ModelShape
 
-__all__ = ["ClusterSpec", "DreamBlock", "load", "parse", "read_footprint", "refusal"]
+__all__ = ["ClusterSpec", "DreamBlock", "load", "parse", "read_shape", "refusal"]
 
 
 class _Ours(BaseModel):
@@ -51,15 +52,11 @@ class LocalNode(_Ours):
     num_gpus: int = Field(ge=1)
 
 
-class DreamBlock(_Ours):
+class DreamBlock(EngineSettings):
     """Our settings, `metadata.dream`: what is served and how much memory a GPU has."""
 
     model: str = Field(min_length=1)
-    dtype: DType
-    tensor_parallel: int = Field(ge=1)
     replicas: Replicas
-    max_rows: int = Field(ge=1, le=MOST)
-    max_logit_rows: int = Field(ge=1, le=MOST)
     gpu_memory_gib: dict[str, Annotated[float, Field(gt=0, le=MAX_GIB)]]
     local_node: LocalNode | None = None
 
@@ -86,8 +83,6 @@ class _Launcher(_Theirs):
     available_node_types: dict[str, _NodeEntry] = {}
     file_mounts: dict[str, str] = {}
     head_node_type: str | None = None
-    head_start_ray_commands: list[str]
-    worker_start_ray_commands: list[str]
     metadata: _Metadata
 
 
@@ -100,16 +95,9 @@ class ClusterSpec:
     dream: DreamBlock
     node_types: tuple[NodeType, ...]
 
-    def plan(self, footprint: ModelFootprint) -> Plan:
+    def plan(self, shape: ModelShape) -> Plan:
         """Placement of the most replicas that the file allows."""
-        return plan(
-            footprint,
-            self.node_types,
-            tensor_parallel=self.dream.tensor_parallel,
-            num_replicas=self.dream.replicas.max,
-            max_rows=self.dream.max_rows,
-            max_logit_rows=self.dream.max_logit_rows,
-        )
+        return plan(shape, self.dream, self.node_types, num_replicas=self.dream.replicas.max)
 
 
 def load(path: Path) -> ClusterSpec:
@@ -129,21 +117,24 @@ def parse(text: str) -> ClusterSpec:
         raise SpecError("launcher file", text[:40], "nested less deeply") from error
 
 
-def read_footprint(model: str, dtype: DType, config_file: Path | None = None) -> ModelFootprint:
+def read_shape(model: str, config_file: Path | None = None) -> ModelShape:
     """Shape of `model` from a config.json that can be read here; otherwise Dream 7B's.
 
     A hub id, or a folder that only the nodes have, names one of the published checkpoints.
     """
     path = config_file or Path(model) / "config.json"
     if config_file is None and not path.is_file():
-        return replace(DREAM_7B, dtype=dtype)
+        return DREAM_7B
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, RecursionError, ValueError) as error:
         raise SpecError("config.json", str(path), f"a readable JSON file: {error}") from error
     if not isinstance(config, dict):
         raise SpecError("config.json", str(path), "a JSON object")
-    return ModelFootprint.from_config(config, dtype)
+    try:
+        return ModelShape.from_config(config)
+    except InvalidRequest as error:
+        raise SpecError(error.field, error.value, error.allowed) from error
 
 
 def refusal(error: ValidationError) -> SpecError:
@@ -173,7 +164,6 @@ def _parse(text: str) -> ClusterSpec:
     except ValidationError as error:
         raise refusal(error) from error
     check_launcher(config)
-    _check_start_commands(launcher)
     return ClusterSpec(
         cluster_name=launcher.cluster_name,
         provider=launcher.provider.type,
@@ -193,18 +183,8 @@ def _read_yaml(text: str) -> dict[str, object]:
     return config
 
 
-def _check_start_commands(launcher: _Launcher) -> None:
-    """Refuse start commands that leave the auth mode, the head or the dashboard open."""
-    head = read_ray_start("head_start_ray_commands", launcher.head_start_ray_commands)
-    worker = read_ray_start("worker_start_ray_commands", launcher.worker_start_ray_commands)
-    if head.auth_mode != worker.auth_mode:
-        raise SpecError(worker.field, worker.line, "the head's RAY_AUTH_MODE")
-    is_local = launcher.provider.type == "local"
-    head.check_flag("--dashboard-host", "127.0.0.1")
-    for flag in ("--num-cpus", "--num-gpus"):
-        head.check_flag(flag, "0", optional=not is_local)
-    if is_local:
-        return
+def _check_head(launcher: _Launcher) -> None:
+    """Refuse a head that Ray would give work to."""
     if launcher.head_node_type not in launcher.available_node_types:
         raise SpecError("head_node_type", launcher.head_node_type, "one of available_node_types")
     resources = launcher.available_node_types[launcher.head_node_type].resources
@@ -217,6 +197,7 @@ def _node_types(launcher: _Launcher) -> tuple[NodeType, ...]:
     dream = launcher.metadata.dream
     if launcher.provider.type == "local":
         return (_local_node_type(launcher, dream),)
+    _check_head(launcher)
     if dream.local_node is not None:
         raise SpecError("metadata.dream.local_node", launcher.provider.type, "provider local only")
     workers = {

@@ -1,4 +1,4 @@
-"""Where replicas go: a model footprint and node types in, placement-group bundles out."""
+"""Where replicas go: a model's shape, settings and node types in, placements out."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cluster.errors import DoesNotFit, NotEnoughGpus, PlanError, SpecError
-from cluster.footprint import DREAM_7B, GIB, ModelFootprint
+from cluster.settings import MOST, EngineSettings
+from dream.errors import InvalidRequest, MemoryExceeded
+from dream.memory import MemoryPlan, ModelShape, check, check_degree, gpu_budget, valid_degrees
 
 __all__ = [
-    "DREAM_7B",
-    "GIB",
-    "MOST",
-    "ModelFootprint",
     "NodeType",
     "NodeUse",
     "Placement",
@@ -22,9 +20,6 @@ __all__ = [
     "plan",
     "replica_resources",
 ]
-
-MOST = 2**60
-"""More of anything than a cluster has, and little enough to compute with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +69,16 @@ class ReplicaResources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Every replica placed: one bundle per rank, and the node each replica goes to."""
+    """Every replica placed: one bundle per rank, and the node each replica goes to.
+
+    memory: what each rank takes of its GPU.
+    """
 
     tensor_parallel: int
     bundles: list[dict[str, float]]
     strategy: str
     placements: tuple[Placement, ...]
-    memory_bytes_per_gpu: int
+    memory: MemoryPlan
 
     @property
     def num_replicas(self) -> int:
@@ -121,7 +119,7 @@ class _Need:
 
     tensor_parallel: int
     num_cpus: float
-    memory_bytes: int
+    memory: MemoryPlan
 
     def replicas_per_node(self, node_type: NodeType) -> int:
         """How many replicas the GPUs and CPUs of one node hold."""
@@ -131,38 +129,30 @@ class _Need:
 
 
 def plan(
-    footprint: ModelFootprint,
+    shape: ModelShape,
+    settings: EngineSettings,
     node_types: Sequence[NodeType],
     *,
-    tensor_parallel: int | None,
     num_replicas: int,
-    max_rows: int = 16_384,
-    max_logit_rows: int = 512,
+    smallest: bool = False,
     num_cpus: float = 1.0,
-    memory_fraction: float = 0.9,
 ) -> Plan:
     """Placement of `num_replicas`, node types filled in the order given; or why there is none.
 
-    tensor_parallel: ranks per replica; None takes the fewest with which all replicas fit.
-    max_rows, max_logit_rows: packed rows of a forward, and rows of logits held at once.
-    num_cpus: logical CPUs of one rank.
-    memory_fraction: share of a GPU's memory that may be planned; the rest is CUDA's and slack.
+    A rank fits a GPU exactly if the engine would start there: its plan of memory is at most what
+    CUDA's context leaves free. smallest: the fewest ranks with which all replicas fit, instead of
+    the settings' tensor_parallel. num_cpus: logical CPUs of one rank.
     """
     _check_names(node_types)
     _check_range("num_replicas", num_replicas, num_replicas >= 1, "an integer >= 1")
-    _check_range("max_rows", max_rows, max_rows >= 1, "an integer >= 1")
-    _check_range("max_logit_rows", max_logit_rows, max_logit_rows >= 1, "an integer >= 1")
     _check_range("num_cpus", num_cpus, num_cpus > 0, "a number > 0")
-    _check_range("memory_fraction", memory_fraction, 0 < memory_fraction <= 1, "in (0, 1]")
+    degrees = valid_degrees(shape) if smallest else (settings.tensor_parallel,)
     refusals: list[PlanError] = []
-    for size in _sizes(footprint, tensor_parallel):
-        need = _Need(
-            tensor_parallel=size,
-            num_cpus=num_cpus,
-            memory_bytes=footprint.memory_bytes(size, max_rows, max_logit_rows),
-        )
+    for degree in degrees:
+        tried = settings.model_copy(update={"tensor_parallel": degree})
         try:
-            return _place(need, node_types, num_replicas, memory_fraction)
+            need, fitting = _fitting(shape, tried, node_types, num_cpus)
+            return _place(need, fitting, num_replicas)
         except PlanError as refusal:
             refusals.append(refusal)
     raise next((r for r in refusals if isinstance(r, NotEnoughGpus)), refusals[-1])
@@ -202,25 +192,26 @@ def _check_range(field: str, value: float, is_allowed: bool, allowed: str) -> No
         raise PlanError(field, value, allowed)
 
 
-def _sizes(footprint: ModelFootprint, tensor_parallel: int | None) -> tuple[int, ...]:
-    sizes = footprint.tensor_parallel_sizes
-    if tensor_parallel is None:
-        return sizes
-    if tensor_parallel not in sizes:
-        raise PlanError(
-            "tensor_parallel",
-            tensor_parallel,
-            f"one of {', '.join(map(str, sizes))}: it must divide num_key_value_heads "
-            f"{footprint.num_key_value_heads}, num_attention_heads "
-            f"{footprint.num_attention_heads} and intermediate_size {footprint.intermediate_size}",
-        )
-    return (tensor_parallel,)
+def _fitting(
+    shape: ModelShape, settings: EngineSettings, node_types: Sequence[NodeType], num_cpus: float
+) -> tuple[_Need, list[NodeType]]:
+    """What a replica needs, and the node types whose GPUs have the memory for a rank of it."""
+    degree = settings.tensor_parallel
+    free = {t.name: gpu_budget(t.gpu_memory_bytes) for t in node_types if t.num_gpus}
+    try:
+        check_degree(shape, degree)
+        found = check(shape, settings, max(free.values(), default=0))
+    except MemoryExceeded as error:
+        allowed = f"with tensor_parallel {degree}, {error.allowed} on the largest GPU"
+        raise DoesNotFit(error.field, error.value, allowed) from error
+    except InvalidRequest as error:
+        raise PlanError(error.field, error.value, error.allowed) from error
+    need = _Need(tensor_parallel=degree, num_cpus=num_cpus, memory=found)
+    return need, [t for t in node_types if free.get(t.name, -1) >= found.total]
 
 
-def _place(
-    need: _Need, node_types: Sequence[NodeType], num_replicas: int, memory_fraction: float
-) -> Plan:
-    usable = _usable(need, node_types, memory_fraction)
+def _place(need: _Need, fitting: Sequence[NodeType], num_replicas: int) -> Plan:
+    usable = _usable(need, fitting)
     capacity = sum(need.replicas_per_node(t) * t.max_nodes for t in usable)
     if capacity < num_replicas:
         size = need.tensor_parallel
@@ -240,23 +231,13 @@ def _place(
             Placement(replica=replica, node_type=name, node=node)
             for replica, (name, node) in zip(range(num_replicas), slots, strict=False)
         ),
-        memory_bytes_per_gpu=need.memory_bytes,
+        memory=need.memory,
     )
 
 
-def _usable(need: _Need, node_types: Sequence[NodeType], memory_fraction: float) -> list[NodeType]:
+def _usable(need: _Need, fitting: Sequence[NodeType]) -> list[NodeType]:
     """Node types that hold a replica in one node; refuses when there is none."""
     size = need.tensor_parallel
-    limits = {t.name: int(t.gpu_memory_bytes * memory_fraction) for t in node_types if t.num_gpus}
-    fitting = [t for t in node_types if limits.get(t.name, -1) >= need.memory_bytes]
-    if not fitting:
-        most = max(limits.values(), default=0)
-        raise DoesNotFit(
-            "tensor_parallel",
-            size,
-            f"needs {need.memory_bytes / GIB:.2f} GiB per GPU, "
-            f"the largest GPU has {most / GIB:.2f} GiB to plan with",
-        )
     usable = [t for t in fitting if need.replicas_per_node(t) > 0]
     if not usable:
         largest = max(fitting, key=lambda t: t.num_gpus)

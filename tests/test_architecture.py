@@ -12,15 +12,17 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "dream": {"dream"},
-    "cluster": {"cluster"},
+    "cluster": {"cluster", "dream"},
     "deployments": {"deployments", "dream", "cluster"},
     "jobs": {"jobs", "dream", "cluster"},
 }
 OURS = set(ALLOWED) | {"tests", "benchmarks", "examples"}
+OF_DREAM_IN_CLUSTER = {"dream.memory", "dream.errors"}
+"""These need no torch, so that planning needs none."""
 NEVER_IN_DREAM = {"ray", "fastapi", "pydantic", "starlette", "typer", "pyarrow"}
 
 DREAM_FLOORS = [
-    {"errors", "options", "conflicts", "template", "text", "params", "request", "growth"},
+    {"errors", "options", "conflicts", "template", "text", "params", "request", "growth", "memory"},
     {"canvas", "order", "window", "timetable", "sampling", "noise"},
     {"remasking", "model", "likelihood"},
     {"engine"},
@@ -48,6 +50,12 @@ def test_imports_point_down_and_siblings_never_meet(package):
     for path in modules(package):
         ours = {name.split(".")[0] for name in imports(path)} & OURS
         assert ours <= ALLOWED[package], f"{path} imports {ours - ALLOWED[package]}"
+
+
+def test_cluster_imports_of_dream_the_plan_of_memory_alone():
+    for path in modules("cluster"):
+        ours = {name for name in imports(path) if name.split(".")[0] == "dream"}
+        assert ours <= OF_DREAM_IN_CLUSTER, path
 
 
 def test_dream_never_names_ray_or_the_wire():

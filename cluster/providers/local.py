@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from cluster.errors import SpecError
-from cluster.footprint import MAX_GIB
 from cluster.providers.base import CommaList, Options, Part, Yaml
 
-__all__ = ["LOCAL_NODE", "LocalOptions", "part"]
+__all__ = ["LOCAL_NODE", "MAX_GIB", "LocalOptions", "part"]
+
+MAX_GIB = 2**30
+"""More than any GPU has, and little enough to compute with."""
 
 LOCAL_NODE = "local.cluster.node"
 """The name Ray gives to the one node type of provider local."""

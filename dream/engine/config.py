@@ -7,18 +7,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dream.errors import InvalidRequest
+from dream.memory import DType
 from dream.options import check_options, declare
 
-__all__ = ["Attention", "DType", "EngineConfig"]
+__all__ = ["Attention", "EngineConfig"]
 
-DType = Literal["float32", "bfloat16", "float16"]
 Attention = Literal["sdpa", "varlen"]
 
 DEVICE, BATCHING, SPEED = "Device and precision", "Batching and memory", "Speed"
 """Titles of the tables in the docs."""
-
-WHOLE_ROWS = 16
-"""Rows whose whole vocabulary is sorted at a time: that takes many copies of their logits."""
 
 COUNT = (1, None)
 

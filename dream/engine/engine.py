@@ -17,7 +17,7 @@ from dream.engine.config import EngineConfig
 from dream.engine.graphs import CaptureCuda, ForwardGraphs
 from dream.engine.history import HistoryPool
 from dream.engine.limits import Limits
-from dream.engine.memory import available_memory, check
+from dream.engine.memory import free_memory
 from dream.engine.runner import HostCommit, ModelRunner, Stage
 from dream.engine.scheduler import Scheduler
 from dream.engine.slots import SlotPool
@@ -25,6 +25,7 @@ from dream.engine.stats import EngineStats
 from dream.errors import EngineError, InvalidRequest
 from dream.growth import grown
 from dream.likelihood import LikelihoodParams, estimate_log_likelihood
+from dream.memory import check
 from dream.model.cache import KeyValueCache
 from dream.model.config import read_config
 from dream.model.loader import DTYPES, load_model, resolve
@@ -95,7 +96,7 @@ class Engine:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         folder = resolve(model)
-        check(read_config(folder), config, available_memory(config.device))
+        check(read_config(folder).sizes, config, free_memory(config.device))
         network = load_model(
             folder,
             dtype=DTYPES[config.dtype],

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from dream.engine.batch import Batch, RuleBatch
-from dream.engine.config import WHOLE_ROWS
 from dream.engine.graphs import ForwardGraphs
 from dream.engine.groups import Group
 from dream.engine.history import HistoryPool
+from dream.memory import WHOLE_ROWS
 from dream.model.modeling import DreamModel
 from dream.remasking import Commit, Ranked, apply_rules, stable_order
 from dream.sampling import Certainty, Drawn, certainty, sample

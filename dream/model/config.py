@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import fields
 from pathlib import Path
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from dream.errors import CheckpointError
+from dream.errors import CheckpointError, InvalidRequest
+from dream.memory import ModelShape
 
 __all__ = ["DreamConfig", "read_config"]
 
-INTEGERS = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "intermediate_size",
-    "max_position_embeddings",
-    "mask_token_id",
-)
-REQUIRED = (*INTEGERS, "rms_norm_eps", "rope_theta", "eos_token_id")
+SIZES = tuple(field.name for field in fields(ModelShape) if field.name != "head_dim")
+REQUIRED = (*SIZES, "mask_token_id", "rms_norm_eps", "rope_theta", "eos_token_id")
 SERVED = {
     "hidden_act": ("silu",),
     "rope_scaling": (None,),
@@ -69,6 +62,11 @@ class DreamConfig(PreTrainedConfig):
         return self.hidden_size // self.num_attention_heads
 
     @property
+    def sizes(self) -> ModelShape:
+        """The sizes that decide how much memory the model takes."""
+        return ModelShape(head_dim=self.head_dim, **{name: getattr(self, name) for name in SIZES})
+
+    @property
     def eos_token_ids(self) -> frozenset[int]:
         """The end-of-text ids; the config may hold one or a list."""
         eos = self.eos_token_id
@@ -103,7 +101,7 @@ def _check(path: Path, values: object) -> None:
             raise CheckpointError(
                 f"{path}: {key}={values[key]!r} is not served, only {allowed[-1]!r}"
             )
-    _check_sizes(path, values)
+    _check_numbers(path, values)
     eos = values["eos_token_id"]
     for token in eos if isinstance(eos, list) else [eos]:
         if type(token) is not int:
@@ -112,26 +110,17 @@ def _check(path: Path, values: object) -> None:
             )
 
 
-def _check_sizes(path: Path, values: dict[str, int]) -> None:
-    for key in INTEGERS:
-        if type(values[key]) is not int or not 0 <= values[key] < 2**31:
-            raise CheckpointError(f"{path}: {key}={values[key]!r} is not a count or an id")
+def _check_numbers(path: Path, values: dict[str, int]) -> None:
+    try:
+        ModelShape.from_config(values)
+    except InvalidRequest as error:
+        raise CheckpointError(f"{path}: {error}") from error
     for key in ("rms_norm_eps", "rope_theta"):
         if type(values[key]) not in (int, float) or not 0 < values[key] < math.inf:
             raise CheckpointError(f"{path}: {key}={values[key]!r} is not a number > 0")
-    width, heads = values["hidden_size"], values["num_attention_heads"]
-    kv_heads = values["num_key_value_heads"]
-    if not heads or not kv_heads or width % heads or heads % kv_heads:
-        raise CheckpointError(
-            f"{path}: hidden_size {width}, num_attention_heads {heads} and "
-            f"num_key_value_heads {kv_heads} do not divide"
-        )
-    if values.get("head_dim") not in (None, width // heads):
-        raise CheckpointError(f"{path}: head_dim={values['head_dim']!r} is not {width // heads}")
-    if values["mask_token_id"] >= values["vocab_size"]:
-        raise CheckpointError(
-            f"{path}: mask_token_id {values['mask_token_id']} is outside the vocabulary"
-        )
+    mask = values["mask_token_id"]
+    if type(mask) is not int or not 0 <= mask < values["vocab_size"]:
+        raise CheckpointError(f"{path}: mask_token_id {mask!r} is outside the vocabulary")
 
 
 AutoConfig.register("Dream", DreamConfig)

@@ -18,30 +18,15 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 
-from dream.errors import InvalidRequest
-from dream.model.config import DreamConfig
+from dream.memory import check_degree
 from dream.model.modeling import DreamModel
 
-__all__ = ["check_degree", "parallelize", "shard_like"]
-
-
-def check_degree(config: DreamConfig, degree: int) -> None:
-    """InvalidRequest where the heads, the MLP or the vocabulary do not divide by the degree."""
-    shape = {
-        "num_attention_heads": config.num_attention_heads,
-        "num_key_value_heads": config.num_key_value_heads,
-        "intermediate_size": config.intermediate_size,
-        "vocab_size": config.vocab_size,
-    }
-    for name, size in shape.items():
-        if size % degree:
-            allowed = f"a divisor of {name}={size}"
-            raise InvalidRequest("tensor_parallel", degree, allowed)
+__all__ = ["parallelize", "shard_like"]
 
 
 def parallelize(model: DreamModel, mesh: DeviceMesh) -> None:
-    """StepPlan the weights of the model, on any device, into parts over the mesh."""
-    check_degree(model.config, mesh.size())
+    """Split the weights of the model, on any device, into parts over the mesh."""
+    check_degree(model.config.sizes, mesh.size())
     plan: dict[str, ParallelStyle] = {"lm_head": ColwiseParallel(output_layouts=Replicate())}
     for name in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"):
         plan[f"model.layers.*.{name}"] = ColwiseParallel()

@@ -10,9 +10,9 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from dream import Engine, EngineConfig, SamplingParams
-from dream.engine.config import DType
 from dream.errors import InvalidRequest
 from dream.likelihood import LikelihoodParams
+from dream.memory import DType
 from dream.params import Alg, Order
 from jobs.common.validation import wrongs
 from jobs.fill.config import CommitSettings

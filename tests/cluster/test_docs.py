@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cluster.__main__ import app
-from cluster.topology import DREAM_7B, GIB
+from cluster.settings import EngineSettings
+from dream.memory import CUDA_CONTEXT, DREAM_7B, GIB, plan
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "cluster.md").read_text()
@@ -43,21 +44,16 @@ def test_every_plan_prints_what_the_page_says(monkeypatch, command, printed):
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
-def test_the_memory_table_is_what_the_formulas_give(size):
-    needed = DREAM_7B.memory_bytes(size, 16_384, 512)
-    parts = (
-        DREAM_7B.weight_bytes_per_rank(size),
-        16_384 * DREAM_7B.activation_bytes_per_row(size),
-        512 * DREAM_7B.logit_bytes_per_row,
-        needed,
-        needed / 0.9,
-    )
+def test_the_memory_table_is_what_the_plan_gives(size):
+    need = plan(DREAM_7B, EngineSettings(tensor_parallel=size))
+    parts = (need.weights, need.activations, need.logits, need.cache, need.reserve)
+    sizes = (*parts, need.total, need.total + CUDA_CONTEXT)
 
-    row = " | ".join(f"{part / GIB:.2f} GiB" for part in parts)
+    row = " | ".join(f"{part / GIB:.2f} GiB" for part in sizes)
 
     assert f"| {size} | {row} |" in TEXT
 
 
 def test_the_page_has_commands_to_test():
-    assert len(RENDERS) == 4
+    assert len(RENDERS) == 5
     assert len(CONSOLE) == 5

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import subprocess
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,9 @@ from typer.testing import CliRunner
 
 import cluster.__main__ as command_line
 from cluster.render import render
+from cluster.serve import render_serve
+from cluster.settings import EngineSettings
+from dream import memory
 from tests.cluster.samples import LOCAL_OPTIONS
 from tests.cluster.test_doctor import WELL
 
@@ -36,6 +41,16 @@ def test_render_writes_the_file_it_is_told_to(tmp_path):
 
     assert (result.exit_code, result.stdout) == (0, "")
     assert (tmp_path / "a.yaml").read_text() == render("aws", {})
+
+
+def test_render_prints_the_serve_config_file_when_asked(tmp_path):
+    words = ("render", "--provider", "aws", "--serve", "max_logit_rows=64")
+    file = tmp_path / "serve.yaml"
+
+    printed, written = call(*words), call(*words, "--output", str(file))
+
+    assert printed.stdout == file.read_text() == render_serve("aws", {"max_logit_rows": "64"})
+    assert written.stderr.endswith(f"serve deploy -a http://127.0.0.1:8265 {file}\n")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +119,7 @@ def test_plan_prints_the_committed_cluster_as_a_table():
     result = call("plan", COMMITTED)
 
     assert result.exit_code == 0
-    assert "memory per GPU: 16.97 GiB" in result.stdout
+    assert "memory per GPU: 19.7 GiB (weights 14.2 GiB, activations 2.73 GiB," in result.stdout
     assert "| p5.4xlarge | 4     | 1                 | 4        | 4    |" in result.stdout
 
 
@@ -118,6 +133,22 @@ def test_plan_prints_json_with_every_placement():
     assert made["nodes"] == [
         {"node_type": "h100", "num_nodes": 1, "num_replicas": 4, "replicas_per_node": 4}
     ]
+
+
+def test_plan_prints_the_memory_of_the_engine_s_plan():
+    made = json.loads(call("plan", COMMITTED, "--json").stdout)
+
+    expected = memory.plan(memory.DREAM_7B, EngineSettings())
+    assert made["memory"] == asdict(expected) | {"total": expected.total}
+
+
+def test_plan_loads_no_torch():
+    command = [sys.executable, "-X", "importtime", "-m", "cluster", "plan", COMMITTED]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "dream.memory" in loaded
+    assert not {"torch", "transformers"} & loaded
 
 
 def test_plan_takes_the_smallest_size_when_asked():
@@ -134,12 +165,13 @@ def test_plan_reads_the_shape_of_another_model(tmp_path):
         "num_key_value_heads": 2,
         "intermediate_size": 128,
         "vocab_size": 512,
+        "max_position_embeddings": 256,
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
 
     result = call("plan", COMMITTED, "--config", str(tmp_path / "config.json"))
 
-    assert "memory per GPU: 0.0" in result.stdout
+    assert "weights 0.00" in result.stdout
 
 
 def test_a_healthy_machine_gives_exit_code_0(monkeypatch):

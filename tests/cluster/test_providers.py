@@ -12,10 +12,10 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from cluster.errors import PlanError, SpecError
-from cluster.footprint import DREAM_7B
 from cluster.providers import PROVIDERS
 from cluster.render import render
 from cluster.spec import parse
+from dream.memory import DREAM_7B
 from tests.cluster.samples import LOCAL_OPTIONS, OPTIONS
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +73,24 @@ def test_only_local_is_brought_up_with_the_first_autoscaler():
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
+def test_ray_is_started_with_the_token_a_closed_dashboard_and_a_head_without_work(name):
+    config = yaml.safe_load(FILES[name])
+    none = " --num-cpus=0 --num-gpus=0" if name == "local" else ""
+    before, after = (
+        "export RAY_AUTH_MODE=token; ulimit -n 65536; ray start",
+        "--disable-usage-stats",
+    )
+    head = f"--head --port=6379 --dashboard-host=127.0.0.1{none}"
+    head += " --autoscaling-config=~/ray_bootstrap_config.yaml"
+
+    assert config["head_start_ray_commands"] == ["ray stop", f"{before} {head} {after}"]
+    assert config["worker_start_ray_commands"] == [
+        "ray stop",
+        f"{before} --address=$RAY_HEAD_IP:6379 {after}",
+    ]
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
 def test_no_secret_and_no_open_dashboard_is_rendered(name):
     assert "0.0.0.0" not in FILES[name]
     assert "RAY_AUTH_TOKEN" not in FILES[name]
@@ -112,10 +130,13 @@ def test_an_unknown_provider_is_refused_with_the_known_ones():
 
 def test_options_of_the_common_part_reach_our_block():
     options = {"tensor_parallel": "2", "max_replicas": "2", "machines": "p5.48xlarge:1"}
+    budgets = {"max_num_batched_tokens": 8192, "max_logit_rows": 64, "max_cache_tokens": 0}
+    budgets |= {"max_model_len": 1024}
 
-    spec = parse(render("aws", options))
+    block = parse(render("aws", options | {k: str(v) for k, v in budgets.items()})).dream
 
-    assert (spec.dream.tensor_parallel, spec.dream.replicas.max) == (2, 2)
+    assert (block.tensor_parallel, block.replicas.max) == (2, 2)
+    assert {name: getattr(block, name) for name in budgets} == budgets
 
 
 def test_a_file_whose_replicas_do_not_fit_is_not_rendered():

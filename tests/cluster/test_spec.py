@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.errors import SpecError
-from cluster.footprint import DREAM_7B, GIB, ModelFootprint
 from cluster.render import render
-from cluster.spec import load, parse, read_footprint
+from cluster.spec import load, parse, read_shape
+from dream.memory import DREAM_7B, GIB, ModelShape
 from tests.cluster.samples import LOCAL_OPTIONS
 
 AWS = yaml.safe_load(render("aws", {"machines": "p5.4xlarge:2,p5.48xlarge:1"}))
@@ -98,6 +98,8 @@ def test_what_ray_refuses_is_refused(path, value):
         ("metadata/dream/dtype", "int8", "metadata.dream.dtype"),
         ("metadata/dream/model", None, "metadata.dream.model"),
         ("metadata/dream/tensor_parallel", 0, "metadata.dream.tensor_parallel"),
+        ("metadata/dream/max_rows", 16_384, "metadata.dream.max_rows"),
+        ("metadata/dream/max_cache_tokens", -1, "metadata.dream.max_cache_tokens"),
         ("metadata/dream/gpu_memory_gib", {"p5.4xlarge": 79}, "metadata.dream.gpu_memory_gib"),
         (
             "metadata/dream/gpu_memory_gib/p5.4xlarge",
@@ -120,52 +122,6 @@ def test_what_we_refuse_is_refused_by_name(path, value, field):
         parse(changed(AWS, path, value))
 
     assert caught.value.field == field
-
-
-@pytest.mark.parametrize("field", ["head_start_ray_commands", "worker_start_ray_commands"])
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("export RAY_AUTH_MODE=token; ", ""),
-        ("RAY_AUTH_MODE=token", "RAY_AUTH_MODE=tokne"),
-        ("RAY_AUTH_MODE=token", "RAY_AUTH_MODE=disabled"),
-        ("ray start", "true"),
-    ],
-)
-def test_both_start_commands_must_export_the_same_auth_mode(field, old, new):
-    commands = [command.replace(old, new) for command in AWS[field]]
-
-    with pytest.raises(SpecError, match="start_ray_commands"):
-        parse(changed(AWS, field, commands))
-
-
-def test_ray_may_not_be_started_twice():
-    commands = AWS["worker_start_ray_commands"]
-
-    with pytest.raises(SpecError, match="exactly one command"):
-        parse(changed(AWS, "worker_start_ray_commands", commands * 2))
-
-
-def test_an_export_in_a_command_of_its_own_does_not_count():
-    start = AWS["head_start_ray_commands"][-1].replace("export RAY_AUTH_MODE=token; ", "")
-
-    with pytest.raises(SpecError, match="must export RAY_AUTH_MODE"):
-        parse(changed(AWS, "head_start_ray_commands", ["export RAY_AUTH_MODE=token", start]))
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.10"])
-def test_the_dashboard_must_be_bound_to_the_loopback(host):
-    start = AWS["head_start_ray_commands"][-1].replace("127.0.0.1", host)
-
-    with pytest.raises(SpecError, match="--dashboard-host="):
-        parse(changed(AWS, "head_start_ray_commands", [start]))
-
-
-def test_the_local_head_must_take_no_work():
-    start = LOCAL["head_start_ray_commands"][-1].replace("--num-cpus=0", "--num-cpus=0.5")
-
-    with pytest.raises(SpecError, match="--num-cpus=0"):
-        parse(changed(LOCAL, "head_start_ray_commands", [start]))
 
 
 @pytest.mark.parametrize(
@@ -193,8 +149,9 @@ def test_a_local_machine_is_counted_once(ips):
     [
         ("gpu_memory_gib/p5.4xlarge", 1e308),
         ("gpu_memory_gib/p5.4xlarge", float("inf")),
-        ("max_rows", 10**400),
+        ("max_num_batched_tokens", 10**400),
         ("max_logit_rows", 10**400),
+        ("max_cache_tokens", 10**400),
     ],
 )
 def test_a_number_too_large_to_compute_with_is_refused_by_name(path, value):
@@ -267,7 +224,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
 
 
 def test_a_hub_id_has_the_shape_of_dream_7b():
-    assert read_footprint("Dream-org/Dream-v0-Base-7B", "bfloat16") == DREAM_7B
+    assert read_shape("Dream-org/Dream-v0-Base-7B") == DREAM_7B
 
 
 def test_a_checkpoint_that_can_be_read_gives_its_own_shape(tmp_path):
@@ -278,12 +235,13 @@ def test_a_checkpoint_that_can_be_read_gives_its_own_shape(tmp_path):
         "num_key_value_heads": 2,
         "intermediate_size": 128,
         "vocab_size": 512,
+        "max_position_embeddings": 256,
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
 
-    expected = ModelFootprint.from_config(config, "float32")
-    assert read_footprint(str(tmp_path), "float32") == expected
-    assert read_footprint("any", "float32", tmp_path / "config.json") == expected
+    expected = ModelShape.from_config(config)
+    assert read_shape(str(tmp_path)) == expected
+    assert read_shape("any", tmp_path / "config.json") == expected
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", "[" * 100_000], ids=["{", "[]", "{}", "deep"])
@@ -291,9 +249,9 @@ def test_a_config_json_that_cannot_be_used_is_refused(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
 
     with pytest.raises(SpecError):
-        read_footprint(str(tmp_path), "bfloat16")
+        read_shape(str(tmp_path))
 
 
 def test_a_config_json_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(SpecError, match=r"config\.json"):
-        read_footprint("any", "bfloat16", tmp_path / "config.json")
+        read_shape("any", tmp_path / "config.json")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import types
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
@@ -14,8 +17,14 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 
 import deployments
+from cluster.serve import render_serve
+from cluster.spec import load
 from deployments.app import AppArgs, build_app
 from deployments.autoscaling import BacklogPolicy
+from deployments.replica import ReplicaConfig
+from dream import Engine, EngineConfig, memory
+from dream.engine import engine
+from dream.errors import CheckpointError, MemoryExceeded
 
 TEXT = (Path(deployments.__file__).parent / "serve.yaml").read_text()
 CONFIG = yaml.safe_load(TEXT)
@@ -46,6 +55,17 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
         return [model for part in get_args(annotation) for model in _models(part)]
     is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return [annotation] if is_model else []
+
+
+DREAM_7B_CONFIG = asdict(memory.DREAM_7B) | {"model_type": "Dream", "rms_norm_eps": 1e-6}
+DREAM_7B_CONFIG |= {"rope_theta": 1e6, "mask_token_id": 151_666, "eos_token_id": 151_643}
+
+
+def replica_engine(args: dict[str, object]) -> EngineConfig:
+    """Settings of the engine that a replica of the app with these arguments makes."""
+    ingress = build_app(AppArgs.model_validate(args))._bound_deployment
+    replica: ReplicaConfig = ingress.init_args[0]._bound_deployment.init_args[0]
+    return replica.engine
 
 
 def test_no_key_is_unknown_to_serve():
@@ -80,6 +100,33 @@ def test_the_arguments_are_those_of_the_app():
 
     assert (args.device, args.dtype) == ("cuda", "bfloat16")
     assert import_attr(APPLICATION["import_path"]) is build_app
+
+
+def test_the_committed_file_is_the_one_rendered_for_aws():
+    assert render_serve("aws", {}) == TEXT
+
+
+def test_the_cluster_plans_with_the_numbers_that_the_replica_is_refused_by(tmp_path, monkeypatch):
+    """The launcher file, the Serve config file and the engine: one plan, to the byte."""
+    root = Path(deployments.__file__).parents[1]
+    planned = load(root / "cluster.yaml").plan(memory.DREAM_7B).memory
+    config = replica_engine(APPLICATION["args"])
+    (tmp_path / "config.json").write_text(json.dumps(DREAM_7B_CONFIG))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+
+    assert memory.plan(memory.DREAM_7B, config) == planned
+    monkeypatch.setattr(engine, "free_memory", lambda device: planned.total - 1)
+    with pytest.raises(MemoryExceeded, match=re.escape(str(planned))):
+        Engine.from_pretrained(tmp_path, config)
+    monkeypatch.setattr(engine, "free_memory", lambda device: planned.total)
+    with pytest.raises(CheckpointError, match="safetensors"):
+        Engine.from_pretrained(tmp_path, config)
+
+
+def test_a_gpu_of_80_gb_holds_what_the_files_ask_for():
+    config = replica_engine(APPLICATION["args"])
+
+    assert memory.plan(memory.DREAM_7B, config).total < memory.gpu_budget(79 * memory.GIB) / 3
 
 
 def test_the_deployments_are_those_of_the_app():

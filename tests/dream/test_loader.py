@@ -119,7 +119,7 @@ def test_an_index_that_points_outside_the_folder_is_refused(sharded):
         ({"rope_scaling": {"type": "linear", "factor": 2}}, "rope_scaling"),
         ({"use_sliding_window": True}, "use_sliding_window"),
         ({"tie_word_embeddings": True}, "tie_word_embeddings"),
-        ({"num_key_value_heads": 3}, "num_key_value_heads 3"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads=3"),
         ({"hidden_size": "64"}, "hidden_size"),
         ({"hidden_size": 2**70}, "hidden_size"),
         ({"rms_norm_eps": "a"}, "rms_norm_eps"),
@@ -127,7 +127,7 @@ def test_an_index_that_points_outside_the_folder_is_refused(sharded):
         ({"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters"),
         ({"eos_token_id": "x"}, "eos_token_id"),
         ({"eos_token_id": [1, "a"]}, "eos_token_id"),
-        ({"head_dim": 32}, "head_dim=32 is not 16"),
+        ({"head_dim": 32}, "head_dim=32 is not valid: 16"),
     ],
 )
 def test_a_config_that_is_not_dreams_is_refused(single, changes, word):

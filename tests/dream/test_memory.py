@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,8 @@ import torch
 
 from dream import Engine, EngineConfig
 from dream.engine import memory
-from dream.engine.memory import check, host_memory, plan
 from dream.errors import MemoryExceeded
+from dream.memory import CUDA_CONTEXT, DREAM_7B, ModelShape, check, gpu_budget, plan
 from dream.model.config import DreamConfig
 from dream.model.modeling import DreamModel
 
@@ -24,16 +24,7 @@ SIZES = {"hidden_size": 384, "num_hidden_layers": 10, "intermediate_size": 1152}
 SIZES |= {"num_attention_heads": 6, "num_key_value_heads": 2, "vocab_size": 8192}
 REST = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "rope_theta": 1e6}
 REST |= {"mask_token_id": 1, "eos_token_id": 2}
-BODY = DreamConfig(**SIZES, **REST)
-DREAM_7B = DreamConfig(
-    hidden_size=3584,
-    num_hidden_layers=28,
-    intermediate_size=18_944,
-    num_attention_heads=28,
-    num_key_value_heads=4,
-    vocab_size=152_064,
-    **REST,
-)
+BODY = ModelShape.from_config(SIZES | REST)
 MEASURE = """
 import json, sys
 from pathlib import Path
@@ -80,8 +71,9 @@ def growth(config: dict[str, object], params: dict[str, object], **environment: 
 
 @pytest.mark.parametrize("shape", [BODY, DREAM_7B])
 def test_weights_are_those_of_the_model(shape):
+    sizes = {name: value for name, value in asdict(shape).items() if name != "head_dim"}
     with torch.device("meta"):
-        model = DreamModel(shape)
+        model = DreamModel(DreamConfig(**REST | sizes))
 
     wanted = sum(parameter.numel() for parameter in model.parameters()) * 2
 
@@ -123,7 +115,7 @@ def test_a_larger_option_takes_more_for_its_part_alone(field, part):
 def test_a_larger_model_takes_no_less_of_anything(field):
     """Only more heads of one width may take less: they are narrower, and so are the keys."""
     values = SIZES | REST
-    larger = DreamConfig(**values | {field: 2 * values[field]})
+    larger = DreamConfig(**values | {field: 2 * values[field]}).sizes
     config = EngineConfig(max_cache_tokens=64, max_num_batched_tokens=16, max_model_len=10_000)
 
     before, after = plan(BODY, config), plan(larger, config)
@@ -188,6 +180,24 @@ def test_nothing_is_refused_where_nobody_tells_what_is_free():
     assert check(DREAM_7B, EngineConfig(), None).weights > 0
 
 
+def test_a_plan_fits_exactly_where_its_total_is_free():
+    config = EngineConfig(device="cuda", dtype="bfloat16")
+    total = plan(DREAM_7B, config).total
+
+    assert check(DREAM_7B, config, total).total == total
+    with pytest.raises(MemoryExceeded):
+        check(DREAM_7B, config, total - 1)
+
+
+def test_a_gpu_keeps_room_for_cuda_and_a_host_does_not():
+    on_gpu, on_host = (plan(DREAM_7B, EngineConfig(device=name)) for name in ("cuda:1", "cpu"))
+
+    assert on_gpu.reserve == 512 * 2**20
+    assert on_host.reserve == 0
+    assert gpu_budget(80 * 2**30) == 80 * 2**30 - CUDA_CONTEXT
+    assert gpu_budget(0) == 0
+
+
 def test_an_engine_is_refused_before_any_weight_is_read(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text(json.dumps(SIZES | REST | {"model_type": "Dream"}))
     monkeypatch.setattr(memory, "host_memory", lambda: 2**30)
@@ -215,56 +225,3 @@ def test_a_step_of_the_dearest_form_stays_below_the_plan():
 
     planned = plan(BODY, EngineConfig(**config))
     assert used < planned.activations + planned.logits
-
-
-def files(root: Path, contents: dict[str, str]) -> Path:
-    for name, text in contents.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
-
-
-MEMINFO = {"proc/meminfo": "MemTotal: 9000 kB\nMemAvailable: 8000 kB\n"}
-
-
-def test_a_host_without_groups_has_what_the_kernel_says(tmp_path):
-    assert host_memory(files(tmp_path, MEMINFO)) == 8000 * 1024
-
-
-def test_a_system_without_these_files_tells_nothing(tmp_path):
-    assert host_memory(tmp_path) is None
-
-
-def test_the_limit_of_a_group_around_a_process_counts(tmp_path):
-    groups = {
-        "proc/self/cgroup": "0::/pod/container\n",
-        "sys/fs/cgroup/pod/memory.max": "1000000\n",
-        "sys/fs/cgroup/pod/memory.current": "400000\n",
-        "sys/fs/cgroup/pod/memory.stat": "anon 300000\ninactive_file 50000\n",
-        "sys/fs/cgroup/pod/container/memory.max": "max\n",
-        "sys/fs/cgroup/pod/container/memory.current": "400000\n",
-    }
-
-    assert host_memory(files(tmp_path, MEMINFO | groups)) == 650_000
-
-
-def test_the_first_version_of_groups_is_read_too(tmp_path):
-    groups = {
-        "proc/self/cgroup": "5:cpu:/\n4:memory:/not/mounted/here\n0::/\n",
-        "sys/fs/cgroup/memory/memory.limit_in_bytes": "2000000\n",
-        "sys/fs/cgroup/memory/memory.usage_in_bytes": "1500000\n",
-        "sys/fs/cgroup/memory/memory.stat": "inactive_file 1\ntotal_inactive_file 100000\n",
-    }
-
-    assert host_memory(files(tmp_path, MEMINFO | groups)) == 600_000
-
-
-def test_a_group_that_is_over_its_limit_has_nothing_left(tmp_path):
-    groups = {
-        "proc/self/cgroup": "0::/\n",
-        "sys/fs/cgroup/memory.max": "1000\n",
-        "sys/fs/cgroup/memory.current": "2000\n",
-    }
-
-    assert host_memory(files(tmp_path, MEMINFO | groups)) == 0

@@ -1,0 +1,84 @@
+"""The Serve config file of a rendered cluster: the same model, budgets and replicas."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+import yaml
+
+from cluster.errors import SpecError
+from cluster.providers.base import Yaml
+from cluster.render import render, render_command
+from cluster.settings import EngineSettings
+from cluster.spec import DreamBlock, parse
+
+__all__ = ["APP_ARGS", "deploy_command", "render_serve"]
+
+APP_ARGS = ("device", "dtype", "max_num_batched_tokens", "max_logit_rows", "max_cache_tokens")
+"""Engine settings that the app (`deployments.app`) takes; the others must have their defaults."""
+
+TARGET_TOKEN_FORWARDS = 512 * 512
+"""Queued work that is worth a replica: 512 canvas tokens x 512 steps."""
+
+
+def render_serve(provider: str, options: Mapping[str, str]) -> str:
+    """Config file for `serve deploy`, from the launcher file of the same options."""
+    block = parse(render(provider, options)).dream
+    _check_reach(block)
+    lines = [
+        "Serve config file, rendered; to change it, render it again:",
+        "  " + render_command(provider, options, "--serve"),
+        "Deploy it through the tunnel that `ray dashboard cluster.yaml` opens:",
+        "  " + deploy_command("deployments/serve.yaml"),
+        "A replica is added for every target_token_forwards that are queued:",
+        "512 canvas tokens x 512 steps.",
+    ]
+    header = "".join(f"# {line}\n" for line in lines)
+    return header + yaml.safe_dump(_config(block), sort_keys=False, width=1000)
+
+
+def deploy_command(file: str) -> str:
+    """What to type to deploy a `file`; the token of the cluster must be in ~/.ray."""
+    return f"RAY_AUTH_MODE=token serve deploy -a http://127.0.0.1:8265 {shlex.quote(file)}"
+
+
+def _check_reach(block: DreamBlock) -> None:
+    """Refuse a setting that was planned with and that no argument of the app would carry."""
+    for name, field in EngineSettings.model_fields.items():
+        value = getattr(block, name)
+        if name not in APP_ARGS and value != field.default:
+            raise SpecError(name, value, f"{field.default}: the app takes no other value")
+
+
+def _config(block: DreamBlock) -> Mapping[str, Yaml]:
+    return {
+        "proxy_location": "HeadOnly",
+        "http_options": {"host": "127.0.0.1", "port": 8000},
+        "applications": [
+            {
+                "name": "dream",
+                "route_prefix": "/",
+                "import_path": "deployments.app:build_app",
+                "args": {"model": block.model} | {name: getattr(block, name) for name in APP_ARGS},
+                "deployments": [
+                    {"name": "Ingress", "num_replicas": 1},
+                    {"name": "DreamReplica", "autoscaling_config": _autoscaling(block)},
+                ],
+            }
+        ],
+    }
+
+
+def _autoscaling(block: DreamBlock) -> Mapping[str, Yaml]:
+    return {
+        "min_replicas": block.replicas.min,
+        "max_replicas": block.replicas.max,
+        "policy": {
+            "policy_function": "deployments.autoscaling:BacklogPolicy",
+            "policy_kwargs": {"target_token_forwards": TARGET_TOKEN_FORWARDS},
+        },
+        "look_back_period_s": 30,
+        "upscale_delay_s": 10,
+        "downscale_delay_s": 300,
+    }

@@ -1,0 +1,297 @@
+"""How much memory one process of a replica takes, known before a weight is read.
+
+This is the only such arithmetic: the engine's refusal and the plans of `cluster` come from here.
+It needs no torch. Letters: E hidden width, I width of the MLP, K width of all keys of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from math import gcd
+from typing import Literal, Protocol
+
+from dream.errors import InvalidRequest, MemoryExceeded
+from dream.params import MAX_HISTORY, MAX_HISTORY_TOP
+
+__all__ = ["CUDA_CONTEXT", "DREAM_7B", "DTYPE_BYTES", "GIB", "WHOLE_ROWS", "DType", "MemoryPlan"]
+__all__ += ["ModelShape", "ReplicaSettings", "check", "check_degree", "gpu_budget", "plan"]
+__all__ += ["valid_degrees"]
+
+GIB = 2**30
+
+DType = Literal["float32", "bfloat16", "float16"]
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+WHOLE_ROWS = 16
+"""Rows whose whole vocabulary is sorted at a time: that takes many copies of their logits."""
+
+LOGIT_COPIES = 6
+"""Float32 copies of a row's logits in the dearest form of sampling a chunk: an annealed score
+beside a drawn token, whose running sum is float64. A CPU holds the copies of a slice alone."""
+
+WHOLE_COPIES = 14
+"""The same for the few rows at a time that a filter leaves undecided, which are sorted whole."""
+
+HISTORY_ENTRY = 12
+"""Bytes of an id and its probability (`dream.engine.history`)."""
+
+ROW_BYTES = 256
+"""Ids, positions and ranks of a packed row, on the device."""
+
+SLACK_PERCENT = {"cuda": 125, "cpu": 200}
+"""What the allocator holds of what is in use; glibc's heap had 120 to 190 percent, measured."""
+
+RESERVE = {"cuda": 512 * 2**20}
+"""Left free on a device: on a GPU, kernels and cuBLAS workspaces come with the first forward."""
+
+CUDA_CONTEXT = 512 * 2**20
+"""What CUDA's context takes of a GPU before the engine asks how much is free; an estimate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """The sizes of a checkpoint, under the names of its config.json.
+
+    The layer is Qwen2's: bias on query, key and value alone, embedding and output head not tied.
+    """
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocab_size: int
+    max_position_embeddings: int
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, object]) -> ModelShape:
+        """The shape in a Dream config.json; InvalidRequest names a size that is wrong."""
+        names = [field.name for field in fields(cls) if field.name != "head_dim"]
+        sizes = {name: _size(config, name) for name in names}
+        width, heads = sizes["hidden_size"], sizes["num_attention_heads"]
+        if width % heads:
+            raise InvalidRequest("num_attention_heads", heads, f"a divisor of hidden_size={width}")
+        if heads % sizes["num_key_value_heads"]:
+            allowed = f"a divisor of num_attention_heads={heads}"
+            raise InvalidRequest("num_key_value_heads", sizes["num_key_value_heads"], allowed)
+        if config.get("head_dim") not in (None, width // heads):
+            allowed = f"{width // heads}, which is hidden_size / num_attention_heads"
+            raise InvalidRequest("head_dim", config["head_dim"], allowed)
+        return cls(head_dim=width // heads, **sizes)
+
+
+DREAM_7B = ModelShape(
+    hidden_size=3584,
+    num_hidden_layers=28,
+    num_attention_heads=28,
+    num_key_value_heads=4,
+    head_dim=128,
+    intermediate_size=18_944,
+    vocab_size=152_064,
+    max_position_embeddings=131_072,
+)
+"""Dream 7B, Base and Instruct alike, as published."""
+
+
+class ReplicaSettings(Protocol):
+    """The settings of an engine that decide how much memory it takes; `EngineConfig` has them."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def tensor_parallel(self) -> int: ...
+    @property
+    def max_model_len(self) -> int: ...
+    @property
+    def max_num_batched_tokens(self) -> int: ...
+    @property
+    def max_logit_rows(self) -> int: ...
+    @property
+    def max_cache_tokens(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPlan:
+    """Most bytes that one process of an engine holds at a time, by what they are for.
+
+    reserve: what is left free for the device's own libraries.
+    """
+
+    weights: int
+    activations: int
+    logits: int
+    cache: int
+    reserve: int
+
+    @property
+    def total(self) -> int:
+        """All of it: what must be free when the engine starts."""
+        return self.weights + self.activations + self.logits + self.cache + self.reserve
+
+    def __str__(self) -> str:
+        sizes = {field.name: getattr(self, field.name) for field in fields(self)}
+        told = ", ".join(f"{name} {_gib(size)}" for name, size in sizes.items() if size)
+        return f"{_gib(self.total)} ({told})"
+
+
+def plan(shape: ModelShape, settings: ReplicaSettings) -> MemoryPlan:
+    """What each process takes; a canvas above max_num_batched_tokens runs alone."""
+    return MemoryPlan(
+        weights=_num_weights(shape, settings.tensor_parallel) * DTYPE_BYTES[settings.dtype],
+        activations=_activation_bytes(shape, settings, settings.max_num_batched_tokens),
+        logits=_logit_bytes(shape, settings, settings.max_logit_rows),
+        cache=_cache_bytes(shape, settings, settings.max_cache_tokens),
+        reserve=RESERVE.get(_kind(settings), 0),
+    )
+
+
+def check(shape: ModelShape, settings: ReplicaSettings, free: int | None) -> MemoryPlan:
+    """The plan, or MemoryExceeded with the largest values that would fit; None bounds nothing."""
+    wanted = plan(shape, settings)
+    if free is None or wanted.total <= free:
+        return wanted
+    fits = _fitting(shape, settings, free)
+    needed = f"the plan needs {wanted}, and {_gib(free)} are free"
+    if not fits:
+        raise MemoryExceeded("device", settings.device, f"one with more memory: {needed}", fits)
+    field = next(iter(fits))
+    at_most = " and ".join(f"{name} {value}" for name, value in fits.items())
+    raise MemoryExceeded(field, getattr(settings, field), f"at most {at_most}: {needed}", fits)
+
+
+def gpu_budget(memory_bytes: int) -> int:
+    """What an engine finds free on a GPU of so much memory that nobody else uses."""
+    return max(0, memory_bytes - CUDA_CONTEXT)
+
+
+def valid_degrees(shape: ModelShape) -> tuple[int, ...]:
+    """Every number of processes that splits the model evenly, ascending."""
+    common = gcd(*_split_sizes(shape).values())
+    return tuple(degree for degree in range(1, common + 1) if common % degree == 0)
+
+
+def check_degree(shape: ModelShape, degree: int) -> None:
+    """InvalidRequest where the heads, the MLP or the vocabulary do not divide by the degree."""
+    if degree not in valid_degrees(shape):
+        degrees = ", ".join(map(str, valid_degrees(shape)))
+        sizes = ", ".join(f"{name}={size}" for name, size in _split_sizes(shape).items())
+        raise InvalidRequest("tensor_parallel", degree, f"one of {degrees}: it divides {sizes}")
+
+
+def _split_sizes(shape: ModelShape) -> dict[str, int]:
+    names = ("num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size")
+    return {name: getattr(shape, name) for name in names}
+
+
+def _fitting(shape: ModelShape, settings: ReplicaSettings, free: int) -> dict[str, int]:
+    """One option that suffices and the most it may be, or else several; empty where none does."""
+    now, context = plan(shape, settings), _context(shape, settings)
+    canvas = min(context, settings.max_num_batched_tokens)
+    costs: list[tuple[int, str, int, _Cost]] = [
+        (now.cache, "max_cache_tokens", 0, partial(_cache_bytes, shape, settings)),
+        (now.logits, "max_logit_rows", 1, partial(_logit_bytes, shape, settings)),
+        (
+            now.activations,
+            "max_num_batched_tokens",
+            canvas,
+            partial(_activation_bytes, shape, settings),
+        ),
+    ]
+    dearest = sorted(costs, key=lambda cost: cost[:2], reverse=True)
+    excess = now.total - free
+    for size, name, least, cost in dearest:
+        value = _largest(cost, size - excess, least, getattr(settings, name))
+        if value is not None:
+            return {name: value}
+    fits: dict[str, int] = {}
+    for size, name, least, cost in dearest:
+        value = _largest(cost, size - excess, least, getattr(settings, name))
+        fits[name] = least if value is None else value
+        if value is not None:
+            return fits
+        excess -= size - cost(least)
+    return {}
+
+
+_Cost = Callable[[int], int]
+
+
+def _largest(cost: _Cost, budget: int, low: int, high: int) -> int | None:
+    """The largest value from `low` to `high` that costs no more than the budget, by bisection."""
+    if cost(low) > budget:
+        return None
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if cost(middle) <= budget else (low, middle - 1)
+    return low
+
+
+def _num_weights(shape: ModelShape, degree: int) -> int:
+    """Parameters of one process: norms, biases of rows and the embedding are whole everywhere."""
+    width, inner = shape.hidden_size, shape.intermediate_size
+    kv_width = shape.num_key_value_heads * shape.head_dim
+    attention = (width + 1) * (width + 2 * kv_width) + width * width
+    split = shape.num_hidden_layers * (attention + 3 * width * inner) + shape.vocab_size * width
+    whole = shape.vocab_size * width + (2 * shape.num_hidden_layers + 1) * width
+    return whole + -(-split // degree)
+
+
+def _activation_bytes(shape: ModelShape, settings: ReplicaSettings, tokens: int) -> int:
+    """Activations of so many packed rows at the fullest moment of `modeling.Block`.
+
+    Attention holds the residual, the normed row, queries, keys and values, those repeated for
+    each query head, and two copies of the outcome. The MLP holds the residual before and after
+    attention, the normed row, and three rows of width I. A norm works in float32.
+    """
+    width, degree = shape.hidden_size, settings.tensor_parallel
+    itemsize = DTYPE_BYTES[settings.dtype]
+    inner = -(-shape.intermediate_size // degree)
+    attention = 3 * width + (5 * width + 2 * shape.num_key_value_heads * shape.head_dim) // degree
+    mlp = 4 * width + 3 * inner
+    norm = 2 * width * itemsize + 3 * width * 4
+    rotary = 2 * shape.head_dim * itemsize
+    row = max(max(attention, mlp) * itemsize, norm) + rotary + ROW_BYTES
+    slack = SLACK_PERCENT.get(_kind(settings), max(SLACK_PERCENT.values()))
+    return max(tokens, _context(shape, settings)) * row * slack // 100
+
+
+def _logit_bytes(shape: ModelShape, settings: ReplicaSettings, rows: int) -> int:
+    """So many rows of logits in the dearest form of sampling, and as the head gives them."""
+    itemsize = DTYPE_BYTES[settings.dtype]
+    copies = LOGIT_COPIES * rows + WHOLE_COPIES * min(WHOLE_ROWS, rows)
+    return shape.vocab_size * (4 * copies + (0 if itemsize == 4 else itemsize * rows))
+
+
+def _cache_bytes(shape: ModelShape, settings: ReplicaSettings, tokens: int) -> int:
+    """Of so many positions: keys and values of all layers, those of a layer as attention reads
+    them (gathered, then repeated for each query head), and the history."""
+    heads = -(-shape.num_key_value_heads // settings.tensor_parallel)
+    query_heads = -(-shape.num_attention_heads // settings.tensor_parallel)
+    layers = shape.num_hidden_layers * heads + heads + query_heads
+    keys = 2 * layers * shape.head_dim * DTYPE_BYTES[settings.dtype]
+    return tokens * (keys + MAX_HISTORY * MAX_HISTORY_TOP * HISTORY_ENTRY)
+
+
+def _context(shape: ModelShape, settings: ReplicaSettings) -> int:
+    return min(settings.max_model_len, shape.max_position_embeddings)
+
+
+def _kind(settings: ReplicaSettings) -> str:
+    """The kind of a torch device: `cuda` of `cuda:0`."""
+    return settings.device.partition(":")[0]
+
+
+def _size(config: Mapping[str, object], name: str) -> int:
+    value = config.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
+        raise InvalidRequest(name, value, "an integer >= 1 and < 2**31, in the model's config.json")
+    return value
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.3g} GiB"
