@@ -74,6 +74,7 @@ def run_updates(
             tell(_line(state, sums, norm, spec, form_names, last))
             sums = Sums()
         if done % spec.checkpoint_every == 0 or done == last:
+            _refuse_broken(state)
             save()
 
 
@@ -84,6 +85,15 @@ def rate(update: int, spec: TrainSpec, last: int) -> float:
     progress = (update - spec.warmup) / max(1, last - spec.warmup)
     cosine = 0.5 * (1 + math.cos(math.pi * progress))
     return spec.learning_rate * (spec.least_rate + (1 - spec.least_rate) * cosine)
+
+
+def _refuse_broken(state: TrainState) -> None:
+    """JobError on every worker where one holds a weight that is not finite; nothing is saved."""
+    held = [*map(local_of, state.parameters.values()), *state.average.values()]
+    is_broken = torch.stack([~tensor.isfinite().all() for tensor in held]).any()
+    if _sum_over_workers(is_broken.long()).item():
+        update = state.progress.updates
+        raise JobError(f"update {update}: weights are not finite, so no checkpoint is kept")
 
 
 def _optimizers(parameters: dict[str, nn.Parameter], spec: TrainSpec) -> list[Optimizer]:

@@ -102,6 +102,22 @@ def test_the_rate_warms_up_and_falls_to_its_least():
     assert rate(104, spec, 104) == pytest.approx(0.2)
 
 
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch):
+    saved: list[int] = []
+
+    def keep(state):
+        saved.append(state.progress.updates)
+        state.parameters["lm_head.weight"].data[3, 5] = math.nan  # the next update keeps it
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda parameters, most: torch.ones(()))
+    monkeypatch.setattr("jobs.train.loop.math.isfinite", lambda value: True)
+
+    with pytest.raises(JobError, match="update 6: weights are not finite"):
+        train_here(spec_of(checkpoint_every=3), tmp_path, save=keep)
+
+    assert saved == [3]
+
+
 def test_a_restored_run_ends_as_the_uninterrupted_one_to_the_bit(tmp_path):
     spec = spec_of(checkpoint_every=5)
     saved: list[Path] = []
