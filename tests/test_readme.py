@@ -23,38 +23,40 @@ def table_after(words: str) -> list[list[str]]:
     return cells[2:end]
 
 
-def test_the_benchmark_table_is_the_recorded_one():
+def test_the_benchmark_table_is_of_the_record():
     record = json.loads((ROOT / "benchmarks/results/engine_x86_2core_202611.json").read_text())
+    shape = {"batch": 8, "prompt": 32, "vocabulary": 152_064, "dtype": "float32"}
+    keys = ("setting", "canvas", "steps", "loop_tokens_per_s", "engine_tokens_per_s", "ratio")
 
-    keys = ("setting", "vocabulary", "batch", "canvas", "steps", "dtype")
-    keys += ("loop_tokens_per_s", "engine_tokens_per_s", "ratio")
-    rows = [row for row in record["rows"] if (row["batch"], row["prompt"]) == (8, 32)]
+    rows = [row for row in record["rows"] if shape.items() <= row.items()]
+
+    assert len(rows) >= 4
     assert table_after("The engine against a plain") == [
         [str(row[key]) for key in keys] for row in rows
     ]
 
 
-def test_the_quality_table_is_the_card():
+def test_the_quality_table_is_of_the_card():
     card = json.loads((ROOT / "dream/embedded/card.json").read_text())
     places = {
-        "Sudoku, 0 givens": ("sudoku4", "0 givens"),
         "Sudoku, 4 givens": ("sudoku4", "4 givens"),
-        "Sudoku, 8 givens": ("sudoku4", "8 givens"),
         "Countdown, 3 numbers": ("countdown3-mini", "all"),
         "equations": ("infill-eq", "all"),
         "sentences, JSON": ("infill-text", "all"),
     }
     points = {
-        (p["suite"], p["bucket"], p["order"], "one" if p["threshold"] else p["steps"]): p["acc"]
+        (p["suite"], p["bucket"], "one" if p["threshold"] else p["steps"]): p["acc"]
         for p in card["measured"]["points"]
+        if p["order"] == "confidence"
     }
 
     rows = table_after("Held-out problems filled")
-    assert len(rows) >= 8
-    for task, order, *cells in rows:
+
+    assert [task for task, *_ in rows] == list(places)
+    for task, *cells in rows:
         last = "16" if task.startswith("Sudoku") else "full"
         for steps, cell in zip(("1", "2", "4", last, "one"), cells, strict=True):
-            share = points.get((*places[task], order, steps))
+            share = points.get((*places[task], steps))
             assert cell == ("" if share is None else f"{share:.3f}")
 
 
