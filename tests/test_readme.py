@@ -17,10 +17,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def table_after(words: str) -> list[list[str]]:
     """Cells of the first Markdown table behind these words, without its head."""
-    rows = re.findall(r"^\|(.+)\|$", README[README.index(words) :], re.M)
-    cells = [[cell.strip() for cell in row.split("|")] for row in rows]
-    end = next((i for i in range(2, len(cells)) if len(cells[i]) != len(cells[0])), len(cells))
-    return cells[2:end]
+    block = re.search(r"(?:^\|.+\|$\n)+", README[README.index(words) :], re.M)
+    assert block is not None
+    rows = block[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
 def test_the_benchmark_table_is_of_the_record():
