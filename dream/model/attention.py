@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dream.model.bits import attend
 from dream.model.cache import CachedRows
 
 __all__ = ["BACKENDS", "LengthGroup", "PackedLayout", "Segments", "Wanted"]
@@ -121,7 +121,7 @@ def sdpa(q_THD: Tensor, k_UKD: Tensor, v_UKD: Tensor, segments: Segments) -> Ten
     for group, *qkv in parts:
         shape = (group.num_sequences, -1, *q_THD.shape[1:])
         q, k, v = (rows.view(shape).transpose(1, 2) for rows in qkv)
-        out_BHLD = F.scaled_dot_product_attention(q, k, v)
+        out_BHLD = attend(q, k, v)
         outputs.append(out_BHLD.transpose(1, 2).flatten(0, 1))
     return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
 

@@ -7,21 +7,14 @@ heads, D width of a head, V vocabulary.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
 from dream.model.attention import BACKENDS, PackedLayout, Wanted
+from dream.model.bits import LEAST_ROWS, Linear, silu
 from dream.model.config import DreamConfig
 
 __all__ = ["DreamModel", "compile_rows"]
-
-
-def silu(x: Tensor) -> Tensor:
-    """x * sigmoid(x); the CPU's fused kernel rounds an element by its place in the tensor."""
-    if x.device.type != "cpu" or x.dtype != torch.float32:
-        return F.silu(x)
-    return x / (1 + (-x).exp())
 
 
 class RMSNorm(nn.Module):
@@ -46,10 +39,10 @@ class Attention(nn.Module):
         self._layer = layer
         width, self.head_dim = config.hidden_size, config.head_dim
         kv_width = config.num_key_value_heads * self.head_dim
-        self.q_proj = nn.Linear(width, width, bias=True)
-        self.k_proj = nn.Linear(width, kv_width, bias=True)
-        self.v_proj = nn.Linear(width, kv_width, bias=True)
-        self.o_proj = nn.Linear(width, width, bias=False)
+        self.q_proj = Linear(width, width, bias=True)
+        self.k_proj = Linear(width, kv_width, bias=True)
+        self.v_proj = Linear(width, kv_width, bias=True)
+        self.o_proj = Linear(width, width, bias=False)
 
     def forward(
         self,
@@ -81,9 +74,9 @@ class MLP(nn.Module):
     def __init__(self, config: DreamConfig) -> None:
         super().__init__()
         width, inner = config.hidden_size, config.intermediate_size
-        self.gate_proj = nn.Linear(width, inner, bias=False)
-        self.up_proj = nn.Linear(width, inner, bias=False)
-        self.down_proj = nn.Linear(inner, width, bias=False)
+        self.gate_proj = Linear(width, inner, bias=False)
+        self.up_proj = Linear(width, inner, bias=False)
+        self.down_proj = Linear(inner, width, bias=False)
 
     def forward(self, x_TE: Tensor) -> Tensor:
         out_TE: Tensor = self.down_proj(silu(self.gate_proj(x_TE)) * self.up_proj(x_TE))
@@ -165,7 +158,7 @@ class DreamModel(PreTrainedModel):
     def __init__(self, config: DreamConfig, backend: str = "sdpa") -> None:
         super().__init__(config)
         self.model = Backbone(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         self.backend = backend
         self.post_init()
 
@@ -185,11 +178,13 @@ class DreamModel(PreTrainedModel):
     def logits(self, hidden_NE: Tensor, out_NV: Tensor | None = None) -> Tensor:
         """Logits [N, V] in the model's dtype, for rows of `forward`'s result; in `out_NV` if given.
 
-        A CPU takes new pages for every large result, which costs as much as half the product.
+        A CPU takes new pages for every large result, which costs as much as half the product; the
+        logits of very few rows are always new.
         """
-        if out_NV is not None:
-            return torch.mm(self.model.norm(hidden_NE), self.lm_head.weight.t(), out=out_NV)
-        logits_NV: Tensor = self.lm_head(self.model.norm(hidden_NE))
+        normed_NE = self.model.norm(hidden_NE)
+        if out_NV is not None and len(out_NV) >= LEAST_ROWS:
+            return torch.mm(normed_NE, self.lm_head.weight.t(), out=out_NV)
+        logits_NV: Tensor = self.lm_head(normed_NE)
         return logits_NV
 
 
