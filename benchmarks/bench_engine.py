@@ -27,6 +27,7 @@ from benchmarks.gpu_model import body_17m
 from benchmarks.hardware import describe
 from benchmarks.official_loop import Options, denoise
 from dream import Engine, EngineConfig, Request, SamplingParams, Template
+from dream.memory import DType
 from dream.model.loader import DTYPES
 from dream.model.modeling import DreamModel
 from dream.timetable import commit_counts
@@ -49,7 +50,7 @@ class Case:
     prompt: int = 32
     canvas: int = 128
     steps: int = 128
-    dtype: str = "float32"
+    dtype: DType = "float32"
 
     @property
     def num_forwards(self) -> int:
@@ -82,7 +83,7 @@ class Row:
     prompt: int
     canvas: int
     steps: int
-    dtype: str
+    dtype: DType
     loop_tokens_per_s: float
     engine_tokens_per_s: float
     ratio: float
@@ -91,17 +92,19 @@ class Row:
 
 
 @cache
-def build_model(vocabulary: int, dtype: str) -> DreamModel:
+def build_model(vocabulary: int, dtype: DType) -> DreamModel:
     """The stand-in model with random weights; its mask id is the last but one."""
     torch.manual_seed(0)
     config = body_17m(vocabulary)
-    model = DreamModel(config).eval().requires_grad_(False)
+    model = DreamModel(config)
+    model.eval().requires_grad_(False)
     for parameter in model.parameters():
         if parameter.ndim == 2:
             parameter.normal_(std=0.05)
     # The plain loop has no guard against predicting the mask, so it must not be predicted.
     model.lm_head.weight[vocabulary - 2] = 0
-    return model.to(DTYPES[dtype])
+    model.to(DTYPES[dtype])
+    return model
 
 
 def canvases(case: Case, left: int) -> Tensor:

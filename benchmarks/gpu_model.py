@@ -11,6 +11,7 @@ from torch.distributed.tensor import DTensor
 
 from benchmarks.roofline import Rates
 from dream import Engine, EngineConfig, Fixed, Hole, Request, SamplingParams, Template
+from dream.memory import DType
 from dream.model.config import DreamConfig
 from dream.model.loader import DTYPES
 from dream.model.modeling import DreamModel
@@ -46,7 +47,7 @@ class Size:
     """
 
     shape: DreamConfig
-    dtype: str
+    dtype: DType
     step_rows: tuple[int, ...]
     step_length: int
     prompt: int
@@ -199,15 +200,16 @@ class Bench:
 
 
 def random_model(
-    shape: DreamConfig, dtype: str, device: str, mesh: DeviceMesh | None = None
+    shape: DreamConfig, dtype: DType, device: str, mesh: DeviceMesh | None = None
 ) -> DreamModel:
     """The network with random weights made on the device, over a mesh each process's part."""
     with torch.device("meta"):
         backend = EngineConfig(device=device, dtype=dtype).attention_backend
-        model = DreamModel(shape, backend).to(DTYPES[dtype])
+        model = DreamModel(shape, backend)
+        model.to(DTYPES[dtype])
     if mesh is not None:
         parallelize(model, mesh)
-    model = model.to_empty(device=device).eval().requires_grad_(False)
+    model.to_empty(device=device).eval().requires_grad_(False)
     torch.manual_seed(0)
     for name, parameter in model.named_parameters():
         part = parameter.to_local() if isinstance(parameter, DTensor) else parameter
@@ -227,7 +229,8 @@ def requests(
 ) -> list[Request]:
     """So many requests: random prompts of one length, one hole, no early exit."""
     generator = torch.Generator().manual_seed(number)
-    top = min(size.shape.mask_token_id, size.shape.eos_token_id)
+    eos = size.shape.eos_token_id
+    top = min(size.shape.mask_token_id, *([eos] if isinstance(eos, int) else eos))
     prompts = torch.randint(0, top, (number, prompt), generator=generator)
     options = {"steps": None, "early_exit": False, "seed": 0} | params
     return [

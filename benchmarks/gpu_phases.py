@@ -151,8 +151,7 @@ def one_request(bench: Bench, budget: Budget, **params: object) -> float:
     size = bench.size
     window = params.get("window")
     engine = bench.engine(rows=size.prompt + size.canvas, cache_rows=2048 if window else 0)
-    shape = {"prompt": size.prompt, "holes": size.canvas}
-    for request in requests(size, 2, **shape, **params):
+    for request in requests(size, 2, prompt=size.prompt, holes=size.canvas, **params):
         tokens_per_s = _tokens_per_s(engine, request, budget)
     return tokens_per_s
 

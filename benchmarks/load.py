@@ -22,6 +22,8 @@ import numpy as np
 
 from benchmarks.gpu_model import SIZES, body_17m, random_model
 from benchmarks.hardware import describe
+from benchmarks.load_figure import draw
+from benchmarks.load_report import Load, row, spread, table, verdict
 from dream import (
     AsyncEngine,
     Completion,
@@ -35,9 +37,10 @@ from dream import (
     Template,
 )
 from dream.engine.async_engine import made_apart
+from dream.memory import DType
+from dream.model.config import DreamConfig
 
 ROOT = Path(__file__).parent.parent
-GOAL = 0.15
 LOADS = (0.25, 0.5, 0.75, 1.0, 1.2)
 
 
@@ -65,27 +68,6 @@ class Mix:
         given = Fixed(random.integers(0, self.top_id, prompt).tolist())
         params = SamplingParams(steps=steps, early_exit=False, seed=index)
         return Request(id=str(index), template=Template([given, Hole(hole)]), params=params)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """What one load gave. offered: share of the rate at saturation; None in the closed run.
-
-    cost_us, cpu_us: busy and processor microseconds for each token-forward. On a host the first
-    exceeds the second over the number of threads where other programs took the processor.
-    """
-
-    offered: float | None
-    requests: int
-    seconds: float
-    tokens_per_s: float
-    token_forwards_per_s: float
-    p50_s: float
-    p99_s: float
-    rows_per_step: float
-    busy_share: float
-    cost_us: float
-    cpu_us: float
 
 
 class TimedEngine(Engine):
@@ -158,44 +140,18 @@ async def measure(
         uniform = np.sort(np.random.default_rng(seed + 1).random(number))
         await offer(lane, mix.draw(min(4, number), seed + 2), [0.0] * min(4, number))
         found = [await run_load(engine, lane, wanted, [0.0] * number, None)]
-        print(_row(found[0]), flush=True)
+        print(row(found[0]), flush=True)
         for load in loads:
             arrivals_s = uniform * found[0].seconds / load
             found.append(await run_load(engine, lane, wanted, arrivals_s.tolist(), load))
-            print(_row(found[-1]), flush=True)
+            print(row(found[-1]), flush=True)
     finally:
         lane.shutdown()
     return found
 
 
-def spread(found: Sequence[Load]) -> float:
-    """How much dearer a token-forward is at its dearest than at its cheapest, up to saturation."""
-    costs = [load.cost_us for load in found if load.offered is not None and load.offered <= 1]
-    return max(costs) / min(costs) - 1
-
-
-def table(found: Sequence[Load]) -> str:
-    """The loads as Markdown."""
-    names = ["offered", "requests", "s", "tokens/s", "token-forwards/s", "p50 s", "p99 s"]
-    names += ["rows a step", "busy", "us a token-forward", "cpu us"]
-    lines = ["| " + " | ".join(names) + " |", "|" + "--:|" * len(names)]
-    return "\n".join([*lines, *map(_row, found)])
-
-
-def verdict(found: Sequence[Load]) -> str:
-    """One sentence on the goal."""
-    found_spread = spread(found)
-    met = "met" if found_spread <= GOAL else "not met"
-    return (
-        f"Cost of a token-forward from the lightest load to saturation: within "
-        f"{found_spread:.1%} (goal {GOAL:.0%}: {met})."
-    )
-
-
 def record(name: str, about: dict[str, str], found: Sequence[Load], root: Path = ROOT) -> Path:
     """Write the table, the numbers and the figure; the path of the first two without ending."""
-    from benchmarks.load_figure import draw
-
     stem = root / "benchmarks/results" / f"load_{name}_{about['date'][:7].replace('-', '')}"
     figure = root / "docs/figures" / f"load_{name}.svg"
     for folder in (stem.parent, figure.parent):
@@ -227,8 +183,7 @@ def main(words: Sequence[str] | None = None, root: Path = ROOT) -> None:
         return TimedEngine(random_model(shape, dtype, args.device), None, config)
 
     engine = made_apart(make)
-    wanted = {"number": args.n, "loads": args.loads, "seed": args.seed}
-    found = asyncio.run(measure(engine, mix, **wanted))
+    found = asyncio.run(measure(engine, mix, number=args.n, loads=args.loads, seed=args.seed))
     print(f"\n{table(found)}\n\n{verdict(found)}")
     if args.record:
         command = f"python -m benchmarks.load --device {args.device} --size {args.size}"
@@ -237,16 +192,7 @@ def main(words: Sequence[str] | None = None, root: Path = ROOT) -> None:
         print(record(args.record, describe(command, args.device), found, root))
 
 
-def _row(load: Load) -> str:
-    offered = "all at once" if load.offered is None else f"{load.offered:g}"
-    cells = [offered, f"{load.requests}", f"{load.seconds:.1f}", f"{load.tokens_per_s:,.1f}"]
-    cells += [f"{load.token_forwards_per_s:,.0f}", f"{load.p50_s:.3f}", f"{load.p99_s:.3f}"]
-    cells += [f"{load.rows_per_step:.0f}", f"{load.busy_share:.0%}", f"{load.cost_us:.1f}"]
-    cells += [f"{load.cpu_us:.1f}"]
-    return "| " + " | ".join(cells) + " |"
-
-
-SETTINGS = {
+SETTINGS: dict[str, tuple[DreamConfig, DType, Mix]] = {
     "17m": (body_17m(8192), "float32", Mix(prompt=(128, 384), hole=(32, 64), top_id=8000)),
     "17m-short": (body_17m(8192), "float32", Mix(prompt=(64, 160), hole=(8, 24), top_id=8000)),
     "7b": (SIZES["7b"].shape, "bfloat16", Mix(prompt=(64, 512), hole=(32, 128), top_id=150_000)),

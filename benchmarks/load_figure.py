@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from benchmarks.load_report import Load
 from jobs.evaluate.plots import COLORS
-
-if TYPE_CHECKING:
-    from benchmarks.load import Load
 
 __all__ = ["draw"]
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.hardware import describe
 from dream.model.loader import resolve, weights_sha256
@@ -75,7 +76,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def points_of(results: Mapping[str, Mapping]) -> list[dict[str, object]]:
+def points_of(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, object]]:
     """One point for each suite, bucket, algorithm, order and number of steps."""
     points: list[dict[str, object]] = []
     for name, scores in results["results"].items():

@@ -85,7 +85,7 @@ def sample_tokens(logits_MV: Tensor, options: Options) -> tuple[Tensor, Tensor]:
     probs_MV = logits_MV.softmax(-1)
     if temperature > 0:
         try:
-            tokens_M = torch.distributions.Categorical(probs=probs_MV).sample()
+            tokens_M = torch.distributions.Categorical(probs=probs_MV).sample()  # type: ignore[no-untyped-call]
         except ValueError:  # bfloat16 rows that do not sum to 1: the published loop goes greedy
             tokens_M = probs_MV.max(-1).indices
     else:

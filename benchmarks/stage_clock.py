@@ -48,7 +48,7 @@ class Mark:
     def __init__(self, device: str) -> None:
         self._event: torch.cuda.Event | None = None
         if torch.device(device).type == "cuda":
-            self._event = torch.cuda.Event(enable_timing=True)
+            self._event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             self._event.record()
         self.host_s = time.perf_counter()
 

@@ -1,1 +1,1 @@
-
+"""Ray Serve: HTTP in, tokens out."""

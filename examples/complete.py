@@ -30,7 +30,7 @@ def main(base_url: str = "http://127.0.0.1:8000/v1") -> None:
     )
     print(between.choices[0].text)
 
-    said = first.choices[0].diffusion
+    said = (first.choices[0].model_extra or {})["diffusion"]
     again = client.completions.create(
         model=model,
         prompt="S:1030/0002/2001/0320=",

@@ -16,8 +16,10 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,8 +43,8 @@ from deployments.app import AppArgs, build_app
 NUM_PUZZLES = 500
 GIVENS = 4
 STEPS = (1, 16)
-SENTENCE = ["It was ", 5, " in Oslo, so Mia took ", 14, "."]
-JSON_OBJECT = ['{"name":"Ben","city":"', 8, '","country":"Japan"}']
+SENTENCE: Sequence[str | int] = ["It was ", 5, " in Oslo, so Mia took ", 14, "."]
+JSON_OBJECT: Sequence[str | int] = ['{"name":"Ben","city":"', 8, '","country":"Japan"}']
 """Given text, and holes of so many tokens; what is longer than its answer ends early."""
 OUT = Path("out/demo")
 
@@ -73,7 +75,7 @@ def main() -> None:
             object_store_memory=300 * 2**20,
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="error",
+            logging_level=logging.ERROR,
             _temp_dir=temp,
         )
         try:
@@ -101,7 +103,7 @@ def show_http() -> None:
     serve.delete("dream")
 
 
-def show_text(url: str, pieces: list[str | int]) -> None:
+def show_text(url: str, pieces: Sequence[str | int]) -> None:
     """Text with its holes, and the text that came back."""
     parts = [{"hole": piece} if isinstance(piece, int) else {"text": piece} for piece in pieces]
     choice = post(url, {"model": "embedded", "segments": parts})["choices"][0]
@@ -210,12 +212,13 @@ def grid(title: str, cells: list[int], given: list[int] | None = None) -> Panel:
     return Panel("\n".join(lines), title=title, expand=False)
 
 
-def post(url: str, body: dict[str, object]) -> dict:
+def post(url: str, body: Mapping[str, object]) -> dict[str, Any]:
     """POST JSON, read JSON."""
     data = json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"content-type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as response:
-        return json.load(response)
+        answer: dict[str, Any] = json.load(response)
+        return answer
 
 
 def free_port() -> int:

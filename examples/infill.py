@@ -7,6 +7,7 @@ python -m examples.infill [http://127.0.0.1:8000/v1]
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from openai import OpenAI
 
@@ -24,7 +25,7 @@ def main(base_url: str = "http://127.0.0.1:8000/v1") -> None:
         answer = client.post(
             "/infill",
             body={"model": model, "segments": segments, "diffusion": {"order": order}},
-            cast_to=dict[str, object],
+            cast_to=dict[str, Any],
         )
         print(answer["choices"][0]["text"].removeprefix("S:"), order)
 

@@ -1,1 +1,1 @@
-
+"""Ray Data and Ray Train: Parquet in, Parquet out."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Collection
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,14 @@ ALLOWED = {
     "cluster": {"cluster", "dream"},
     "deployments": {"deployments", "dream", "cluster"},
     "jobs": {"jobs", "dream", "cluster"},
+    "benchmarks": {"benchmarks", "dream", "cluster", "deployments", "jobs"},
+    "examples": {"examples", "dream", "cluster", "deployments", "jobs"},
 }
-OURS = set(ALLOWED) | {"tests", "benchmarks", "examples"}
+OURS = set(ALLOWED) | {"tests"}
 OF_DREAM_IN_CLUSTER = {"dream.memory", "dream.errors"}
 """These need no torch, so that planning needs none."""
+AGAINST_THE_ORDER = {("dream.conflicts", "dream.params")}
+"""Imports for type checkers alone, by a module that is loaded before the one it names."""
 NEVER_IN_DREAM = {"ray", "fastapi", "pydantic", "starlette", "typer", "pyarrow"}
 
 DREAM_FLOORS = [
@@ -34,15 +40,36 @@ def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
-def imports(path: Path) -> set[str]:
+def imports(path: Path, modules: Collection[str] = ()) -> set[str]:
+    """Names imported anywhere in a file; `from a import b` names a.b where that is a module."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found.add(node.module or "")
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in modules else node.module or "" for name in whole}
     return found
+
+
+def import_graph(root: Path, packages: Collection[str]) -> dict[str, set[str]]:
+    """Which of our modules each one imports: at the top, in functions and for type checkers."""
+    paths = {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for package in packages
+        for path in sorted((root / package).rglob("*.py"))
+    }
+    return {name: imports(path, paths) & set(paths) - {name} for name, path in paths.items()}
+
+
+def circle_of(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a ring, or nothing."""
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        return error.args[1]
+    return []
 
 
 @pytest.mark.parametrize("package", sorted(ALLOWED))
@@ -56,6 +83,35 @@ def test_cluster_imports_of_dream_the_plan_of_memory_alone():
     for path in modules("cluster"):
         ours = {name for name in imports(path) if name.split(".")[0] == "dream"}
         assert ours <= OF_DREAM_IN_CLUSTER, path
+
+
+def test_no_module_imports_itself_over_others():
+    graph = import_graph(ROOT, ALLOWED)
+    for module, other in AGAINST_THE_ORDER:
+        assert other in graph[module], f"{module} no longer imports {other}"
+        graph[module].remove(other)
+
+    assert circle_of(graph) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "import ours.a",
+        "from ours import a",
+        "from ours.a import thing",
+        "def use():\n    from ours.a import thing",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ours import a",
+    ],
+)
+def test_a_circle_is_found_however_it_is_closed(back, tmp_path):
+    package = tmp_path / "ours"
+    package.mkdir()
+    for name, text in {"__init__": "", "a": "from ours import b", "b": "import ours.c"}.items():
+        (package / f"{name}.py").write_text(text)
+    (package / "c.py").write_text(back)
+
+    assert set(circle_of(import_graph(tmp_path, ["ours"]))) == {"ours.a", "ours.b", "ours.c"}
 
 
 def test_dream_never_names_ray_or_the_wire():

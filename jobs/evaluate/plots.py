@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -62,8 +62,13 @@ class Picture(NamedTuple):
     svg: bytes
 
 
-def draw(panels: Sequence[Panel], *, title: str, x_label: str, y_label: str) -> Picture:
-    """The panels side by side on common axes, each line named at its end; x is logarithmic."""
+def draw(
+    panels: Sequence[Panel], *, title: str, x_label: str, y_label: str, x_base: Literal[2, 10] = 2
+) -> Picture:
+    """The panels side by side on common axes, each line named at its end; x is logarithmic.
+
+    Ticks of x stand at powers of 2, or with base 10 at 1, 2 and 5 times powers of 10.
+    """
     with rc_context(
         {
             "svg.hashsalt": "dream-cluster",
@@ -86,7 +91,7 @@ def draw(panels: Sequence[Panel], *, title: str, x_label: str, y_label: str) -> 
             axes.set_visible(False)
         lines = [line for panel in panels for line in panel.lines]
         if xs := [point.x for line in lines for point in line.points]:
-            _set_ticks(places[0], xs)
+            _set_ticks(places[0], xs, x_base)
         figure.suptitle(title, fontsize=12)
         return Picture(_as_bytes(figure, "png"), _as_bytes(figure, "svg"))
 
@@ -171,10 +176,11 @@ def _label_ends(axes: Axes, lines: Sequence[Line]) -> None:
         )
 
 
-def _set_ticks(axes: Axes, xs: Sequence[float]) -> None:
-    """Ticks at powers of two as plain numbers; panels share them."""
-    powers = [2.0**power for power in range(24)]
-    inside = [x for x in powers if min(xs) / 1.2 <= x <= max(xs) * 1.2]
+def _set_ticks(axes: Axes, xs: Sequence[float], base: Literal[2, 10]) -> None:
+    """Ticks at round steps of the base as plain numbers; panels share them."""
+    multiples = (1,) if base == 2 else (1, 2, 5)
+    round_xs = [float(multiple * base**power) for power in range(24) for multiple in multiples]
+    inside = [x for x in round_xs if min(xs) / 1.2 <= x <= max(xs) * 1.2]
     axes.xaxis.set_major_locator(FixedLocator(inside if len(inside) > 1 else sorted(set(xs))))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))

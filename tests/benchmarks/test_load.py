@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import load
-from benchmarks.load import SETTINGS, Load, Mix, TimedEngine, measure, spread
+from benchmarks.load import SETTINGS, Mix, TimedEngine, measure
+from benchmarks.load_report import Load, spread
 from dream import EngineConfig
 from tests.models import golden_model
 
