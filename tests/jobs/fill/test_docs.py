@@ -14,7 +14,7 @@ import pytest
 import typer.main
 
 from jobs.__main__ import app, main, run
-from jobs.fill.inputs import OUTPUT_NAMES
+from jobs.fill.columns import OUTPUT_NAMES
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "jobs.md").read_text(encoding="utf-8")
 COMMAND = re.compile(r"python -m jobs (\w+) (.*)")
