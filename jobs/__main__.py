@@ -46,6 +46,7 @@ def run(
     record_order: flag.RecordOrder = None,
     limit: flag.Limit = None,
     replicas: flag.Replicas = None,
+    threads: flag.Threads = None,
     commit_rows: flag.CommitRows = None,
     on_row_error: flag.OnRowError = None,
     json: flag.AsJson = False,

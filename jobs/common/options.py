@@ -42,6 +42,7 @@ MaxNewTokens = Annotated[int | None, Option(help="Tokens to generate for a promp
 MaskToken = Annotated[str | None, Option(help="k of these in a row are a hole ('<|mask|>')")]
 
 Seed = Annotated[int | None, Option(help="Seed of the job; every row derives its own (0)")]
+Threads = Annotated[int | None, Option(help="CPU threads, and CPUs, of a replica (1)")]
 RecordOrder = Annotated[bool | None, Option(help="Fill the column commit_steps (no)")]
 Limit = Annotated[int | None, Option(help="Take only the first N rows of the input.")]
 Replicas = Annotated[int | None, Option(min=1, help="Engines at work at once (1)")]

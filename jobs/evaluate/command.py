@@ -62,6 +62,7 @@ def evaluate(
     bucket_column: Bucket = None,
     scorer: Scorer = None,
     replicas: flag.Replicas = None,
+    threads: flag.Threads = None,
     commit_rows: flag.CommitRows = None,
     json: flag.AsJson = False,
     overwrite: flag.Overwrite = False,
