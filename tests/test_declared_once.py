@@ -1,4 +1,4 @@
-"""A sampling parameter is declared once: one more field of `SamplingParams` is everywhere in jobs."""
+"""A sampling parameter is declared once: one more field of it is everywhere in jobs."""
 
 from __future__ import annotations
 
