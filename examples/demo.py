@@ -162,7 +162,7 @@ def run_job(source: Path, steps: int, ray_address: str) -> Outcome:
     folder = OUT / f"steps-{steps}"
     command = [sys.executable, "-m", "jobs", "run", "--task", "infill", "--model", "embedded"]
     command += ["--input", str(source), "--output", str(folder), "--steps", str(steps)]
-    command += ["--mask-token", "_", "--granule", "125", "--overwrite"]
+    command += ["--mask-token", "_", "--commit-rows", "125", "--overwrite"]
     say("$ " + " ".join(["python", *command[1:]]))
     # Ray's own pool of actors logs an error about how it passes constructor arguments.
     quiet = {"RAY_ADDRESS": ray_address, "RAY_BACKEND_LOG_LEVEL": "fatal"}

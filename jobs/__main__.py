@@ -18,10 +18,7 @@ from jobs.fill.ledger import JobFolder
 from jobs.fill.report import as_lines, read_status
 from jobs.fill.verify import verify
 
-__all__ = ["NOT_SETTINGS", "app", "main"]
-
-NOT_SETTINGS = ("config", "json", "overwrite", "break_lock")
-"""Flags of one call of `run`; all its others are settings of the job."""
+__all__ = ["app", "main"]
 
 NOT_TRAIN_SETTINGS = ("config", "path", "from_")
 """Of `train`: where its settings come from, and the two parts of the setting `from`."""
@@ -31,6 +28,7 @@ app.command()(evaluate)
 
 
 @app.command()
+@flag.with_declared_options
 def run(
     ctx: typer.Context,
     input: flag.Input = None,
@@ -38,57 +36,28 @@ def run(
     task: flag.Task = None,
     config: flag.Config = None,
     model: flag.Model = None,
-    dtype: flag.Dtype = None,
-    device: flag.Device = None,
     prompt_column: flag.PromptColumn = None,
     id_column: flag.IdColumn = None,
     keep_columns: flag.KeepColumns = None,
+    parameter_columns: flag.ParameterColumns = None,
     max_new_tokens: flag.MaxNewTokens = None,
     mask_token: flag.MaskToken = None,
-    steps: flag.Steps = None,
-    alg: flag.Alg = None,
-    alg_temp: flag.AlgTemp = None,
-    eps: flag.Eps = None,
-    temperature: flag.Temperature = None,
-    top_p: flag.TopP = None,
-    top_k: flag.TopK = None,
-    order: flag.Order = None,
-    early_exit: flag.EarlyExit = None,
-    threshold: flag.Threshold = None,
-    low_threshold: flag.LowThreshold = None,
-    factor: flag.Factor = None,
-    entropy_bound: flag.EntropyBound = None,
-    entropy_threshold: flag.EntropyThreshold = None,
-    min_commits: flag.MinCommits = None,
-    max_commits: flag.MaxCommits = None,
-    block_length: flag.BlockLength = None,
-    frontier: flag.Frontier = None,
-    eos_frontier: flag.EosFrontier = None,
-    eos_annealing: flag.EosAnnealing = None,
-    egi_temperature: flag.EgiTemperature = None,
-    history: flag.History = None,
-    history_top: flag.HistoryTop = None,
-    grow_to: flag.GrowTo = None,
-    window: flag.Window = None,
-    refresh_every: flag.RefreshEvery = None,
-    vicinity: flag.Vicinity = None,
-    suffix_window: flag.SuffixWindow = None,
     seed: flag.Seed = None,
     record_order: flag.RecordOrder = None,
     limit: flag.Limit = None,
     replicas: flag.Replicas = None,
-    granule: flag.Granule = None,
+    threads: flag.Threads = None,
+    commit_rows: flag.CommitRows = None,
     on_row_error: flag.OnRowError = None,
     json: flag.AsJson = False,
     overwrite: flag.Overwrite = False,
     break_lock: flag.BreakLock = False,
+    **declared: object,
 ) -> None:
     """Fill every row of the input, or go on where the same job was interrupted."""
     from jobs.fill import drive  # torch, which status and verify do without
 
-    settings = {name: value for name, value in ctx.params.items() if name not in NOT_SETTINGS}
-    given = {name: value for name, value in settings.items() if value not in (None, [], ())}
-    spec = load_spec(given, config)
+    spec = load_spec(flag.given(ctx.params), config)
     folder = drive.run(spec, overwrite=overwrite, break_lock=break_lock)
     print(as_lines(read_status(folder), as_json=json))
 
@@ -139,7 +108,7 @@ def train_command(
     batch_size: flag.BatchSize = None,
     seed: flag.Seed = None,
     learning_rate: flag.LearningRate = None,
-    device: flag.Device = None,
+    device: flag.TrainDevice = None,
     dtype: flag.TrainDtype = None,
     parallel: flag.Parallel = None,
     num_workers: flag.NumWorkers = None,
@@ -148,8 +117,7 @@ def train_command(
     from jobs.train.config import load_train_spec  # torch and Ray Train, which no other verb loads
     from jobs.train.driver import train
 
-    settings = {name: value for name, value in ctx.params.items() if name not in NOT_TRAIN_SETTINGS}
-    given = {name: value for name, value in settings.items() if value not in (None, [], ())}
+    given = flag.given(ctx.params, leave_out=NOT_TRAIN_SETTINGS)
     if from_ is not None or path is not None:
         given["from"] = " ".join(part for part in (from_, path) if part is not None)
     train(load_train_spec(given, config), lambda line: print(line, file=sys.stderr, flush=True))

@@ -1,11 +1,24 @@
-"""The flags, each with its help; those of `run` have the names and defaults of `JobSpec`."""
+"""Flags of commands: those of declared options are made from the declaration, others are here."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
+from inspect import Parameter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from typer import Argument, Option
+
+from dream.engine.config import EngineConfig
+from dream.options import Option as Declared
+from dream.options import options_of
+from dream.params import SamplingParams
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+NOT_SETTINGS = ("config", "json", "overwrite", "break_lock")
+"""Flags of one call of a command; its others are settings."""
 
 Job = Annotated[Path, Option("--output", "-o", help="Folder of the job.")]
 AsJson = Annotated[bool, Option("--json", help="Print one JSON object on standard output.")]
@@ -18,52 +31,22 @@ Input = Annotated[list[str] | None, Option("--input", "-i", help="Folder, .parqu
 Output = Annotated[str | None, Option("--output", "-o", help="Folder of the job.")]
 Task = Annotated[str | None, Option(help="generate | infill")]
 Model = Annotated[str | None, Option(help="embedded, a checkpoint folder, or a Hub id.")]
-Dtype = Annotated[str | None, Option(help="float32 | bfloat16 | float16 (float32)")]
-Device = Annotated[str | None, Option(help="cpu | cuda (cpu)")]
 
 PromptColumn = Annotated[str | None, Option(help="Text column to continue, or to infill.")]
 IdColumn = Annotated[str | None, Option(help="Column that comes back as dream_id too.")]
 KeepColumns = Annotated[str | None, Option(help="Input columns to keep, as a,b ('*': all)")]
-MaxNewTokens = Annotated[int | None, Option(help="Tokens to generate for a prompt (128)")]
-MaskToken = Annotated[str | None, Option(help="A run of k of these is a hole ('<|mask|>')")]
-
-Steps = Annotated[int | None, Option(help="Denoising steps (one for each masked token)")]
-Alg = Annotated[
-    str | None,
-    Option(help="origin | maskgit_plus | maskgit_tpp | topk_margin | entropy (entropy)"),
+ParameterColumns = Annotated[
+    str | None, Option(help="Columns with parameters of a row, as a,b ('*': all there are; '')")
 ]
-AlgTemp = Annotated[float | None, Option(help="Temperature of the choice of positions.")]
-Eps = Annotated[float | None, Option(help="End of the time grid (0.001)")]
-Temperature = Annotated[float | None, Option(help="0 takes the most probable token (0)")]
-TopP = Annotated[float | None, Option(help="Nucleus of the token distribution.")]
-TopK = Annotated[int | None, Option(help="Most tokens of the token distribution.")]
-Order = Annotated[str | None, Option(help="confidence | random | left_to_right | right_to_left")]
-EarlyExit = Annotated[bool | None, Option(help="End a row once its answer is settled (yes)")]
-Threshold = Annotated[float | None, Option(help="Fill all masks this probable, and at least one.")]
-LowThreshold = Annotated[float | None, Option(help="And the surest of each run, from here.")]
-Factor = Annotated[float | None, Option(help="Fill the n surest while (n+1)(1-p) is below this.")]
-EntropyBound = Annotated[float | None, Option(help="Fill as many as err this little together.")]
-EntropyThreshold = Annotated[float | None, Option(help="Fill all masks of less entropy, nats.")]
-MinCommits = Annotated[int | None, Option(help="Fewest masks that such a rule fills at a step (1)")]
-MaxCommits = Annotated[int | None, Option(help="Most masks that such a rule fills at a step.")]
-BlockLength = Annotated[int | None, Option(help="Fill blocks of so many masks, one by one.")]
-Frontier = Annotated[int | None, Option(help="Fill only the first so many masks from the left.")]
-EosFrontier = Annotated[int | None, Option(help="An EOS waits beyond so many masked places.")]
-EosAnnealing = Annotated[float | None, Option(help="Divide EOS logits by this, falling to 1.")]
-EgiTemperature = Annotated[float | None, Option(help="Draw the first token alone, at this.")]
-History = Annotated[int | None, Option(help="Average with so many steps before (0)")]
-HistoryTop = Annotated[int | None, Option(help="Probabilities kept of each for that (4)")]
-GrowTo = Annotated[int | None, Option(help="Double the last hole up to this, until it ends.")]
-Window = Annotated[str | None, Option(help="dual | prefix: keep keys and values (approximate)")]
-RefreshEvery = Annotated[int | None, Option(help="With a window: all rows at so many passes.")]
-Vicinity = Annotated[int | None, Option(help="With a window: rows on both sides of it (0)")]
-SuffixWindow = Annotated[int | None, Option(help="Leave out most masks beyond (approximate)")]
-Seed = Annotated[int | None, Option(help="Seed of the job; every row derives its own (0)")]
+MaxNewTokens = Annotated[int | None, Option(help="Tokens to generate for a prompt (128)")]
+MaskToken = Annotated[str | None, Option(help="k of these in a row are a hole ('<|mask|>')")]
 
+Seed = Annotated[int | None, Option(help="Seed of the job; every row derives its own (0)")]
+Threads = Annotated[int | None, Option(help="CPU threads, and CPUs, of a replica (1)")]
 RecordOrder = Annotated[bool | None, Option(help="Fill the column commit_steps (no)")]
 Limit = Annotated[int | None, Option(help="Take only the first N rows of the input.")]
 Replicas = Annotated[int | None, Option(min=1, help="Engines at work at once (1)")]
-Granule = Annotated[int | None, Option(help="Rows committed together (128)")]
+CommitRows = Annotated[int | None, Option(help="Rows committed together (128)")]
 OnRowError = Annotated[str | None, Option(help="keep | fail: what an error row means (keep)")]
 
 TrainConfig = Annotated[
@@ -79,6 +62,41 @@ Updates = Annotated[int | None, Option(help="Optimiser updates.")]
 Epochs = Annotated[float | None, Option(help="Passes over the rows, instead of updates.")]
 BatchSize = Annotated[int | None, Option(help="Rows of an update, over all workers.")]
 LearningRate = Annotated[float | None, Option(help="Highest learning rate.")]
+TrainDevice = Annotated[str | None, Option("--device", help="cpu | cuda (cpu)")]
 TrainDtype = Annotated[str | None, Option("--dtype", help="float32 | bfloat16 (float32)")]
 Parallel = Annotated[str | None, Option(help="ddp | fsdp (ddp)")]
 NumWorkers = Annotated[int | None, Option(help="Training processes (1)")]
+
+
+def with_declared_options(command: Command) -> Command:
+    """The command with a flag for each sampling parameter and engine setting it has none for.
+
+    It takes them as `**declared`; what was given of them and of its own flags is in its context.
+    """
+    own = inspect.signature(command, eval_str=True)
+    kept = [one for one in own.parameters.values() if one.kind is not Parameter.VAR_KEYWORD]
+    declared = [*options_of(SamplingParams).values(), *options_of(EngineConfig).values()]
+    flags = [_flag(one) for one in declared if one.name not in own.parameters]
+    command.__dict__["__signature__"] = own.replace(parameters=[*kept, *flags])
+    return command
+
+
+def given(
+    params: Mapping[str, object], leave_out: tuple[str, ...] = NOT_SETTINGS
+) -> dict[str, object]:
+    """The settings among a command's flags that were given."""
+    settings = {name: value for name, value in params.items() if name not in leave_out}
+    return {name: value for name, value in settings.items() if value not in (None, [], ())}
+
+
+def _flag(one: Declared) -> Parameter:
+    """Wrong values are told by the settings, as those of a YAML file are; so choices are text."""
+    choices = f": {' | '.join(one.choices)}" if one.choices else ""
+    default = "" if one.default is None else f" ({_shown(one.default)})"
+    option = Option(help=f"{one.help}{choices}{default}", rich_help_panel=one.group)
+    annotation = Annotated[one.kind | None, option]  # type: ignore[name-defined]
+    return Parameter(one.name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _shown(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value}"

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from jobs.common.errors import Refused
-from jobs.fill.config import ModelSettings
+from jobs.common.settings import ModelSettings
 
 __all__ = ["Needs", "check_resources", "ray_session", "row_needs"]
 
@@ -31,13 +31,15 @@ class Needs(NamedTuple):
 
 
 def row_needs(spec: ModelSettings) -> Needs:
-    """One CPU for each replica that computes on CPUs, and two that every job needs beside it."""
-    on_gpu = spec.device.startswith("cuda")
+    """A CPU for each thread of replicas without a GPU, and two that every job needs beside."""
+    engine = spec.engine()
+    on_gpu = engine.device.startswith("cuda")
+    threads = 0 if on_gpu else spec.replicas * (engine.threads or 1)
     return Needs(
-        cpus=max(LEAST_CPUS, 2 + (0 if on_gpu else spec.replicas)),
+        cpus=max(LEAST_CPUS, 2 + threads),
         gpus=spec.replicas if on_gpu else 0,
-        asked=f"--replicas {spec.replicas} on {spec.device}",
-        advice="use fewer replicas, another --device or a larger cluster",
+        asked=f"--replicas {spec.replicas} on {engine.device}",
+        advice="use fewer replicas or threads, another --device or a larger cluster",
     )
 
 

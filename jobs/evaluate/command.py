@@ -12,10 +12,7 @@ from typer import Option
 
 from jobs.common import options as flag
 
-__all__ = ["NOT_SETTINGS", "evaluate"]
-
-NOT_SETTINGS = ("config", "json", "overwrite", "break_lock")
-"""Flags of one call; all others are settings of the evaluation."""
+__all__ = ["evaluate"]
 
 PLAIN_WIDTH = 140
 """Columns of the table where standard output is no terminal."""
@@ -39,14 +36,13 @@ Scorer = Annotated[str | None, Option(help="custom: module:function that scores 
 Seed = Annotated[int | None, Option(help="Seed of the problems and of every row (0)")]
 
 
+@flag.with_declared_options
 def evaluate(
     ctx: typer.Context,
     suite: Suites = None,
     output: Out = None,
     config: flag.Config = None,
     model: flag.Model = None,
-    dtype: flag.Dtype = None,
-    device: flag.Device = None,
     steps: Steps = None,
     alg: Algs = None,
     order: Orders = None,
@@ -65,45 +61,20 @@ def evaluate(
     reference_column: Reference = None,
     bucket_column: Bucket = None,
     scorer: Scorer = None,
-    temperature: flag.Temperature = None,
-    top_p: flag.TopP = None,
-    top_k: flag.TopK = None,
-    alg_temp: flag.AlgTemp = None,
-    eps: flag.Eps = None,
-    early_exit: flag.EarlyExit = None,
-    threshold: flag.Threshold = None,
-    low_threshold: flag.LowThreshold = None,
-    factor: flag.Factor = None,
-    entropy_bound: flag.EntropyBound = None,
-    entropy_threshold: flag.EntropyThreshold = None,
-    min_commits: flag.MinCommits = None,
-    max_commits: flag.MaxCommits = None,
-    block_length: flag.BlockLength = None,
-    frontier: flag.Frontier = None,
-    eos_frontier: flag.EosFrontier = None,
-    eos_annealing: flag.EosAnnealing = None,
-    egi_temperature: flag.EgiTemperature = None,
-    history: flag.History = None,
-    history_top: flag.HistoryTop = None,
-    grow_to: flag.GrowTo = None,
-    window: flag.Window = None,
-    refresh_every: flag.RefreshEvery = None,
-    vicinity: flag.Vicinity = None,
-    suffix_window: flag.SuffixWindow = None,
     replicas: flag.Replicas = None,
-    granule: flag.Granule = None,
+    threads: flag.Threads = None,
+    commit_rows: flag.CommitRows = None,
     json: flag.AsJson = False,
     overwrite: flag.Overwrite = False,
     break_lock: flag.BreakLock = False,
+    **declared: object,
 ) -> None:
     """Measure quality against denoising steps on problems with exact scores."""
     from jobs.evaluate.config import load_eval_spec
     from jobs.evaluate.curves import as_table
     from jobs.evaluate.driver import evaluate as drive
 
-    settings = {name: value for name, value in ctx.params.items() if name not in NOT_SETTINGS}
-    given = {name: value for name, value in settings.items() if value not in (None, [], ())}
-    spec = load_eval_spec(given, config)
+    spec = load_eval_spec(flag.given(ctx.params), config)
     found = drive(spec, overwrite=overwrite, break_lock=break_lock)
     if json:
         print(json_text.dumps(found.results, indent=1, ensure_ascii=False))

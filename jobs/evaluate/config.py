@@ -9,12 +9,15 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from dream.params import MAX_STEPS, Alg, Order
+from dream.params import MAX_STEPS, Alg, Order, SamplingParams
 from jobs.common.errors import Refused
+from jobs.common.fingerprint import Json
+from jobs.common.settings import NEUTRAL as SHARED_NEUTRAL
+from jobs.common.settings import ModelSettings, checked, given_values
 from jobs.evaluate.presets import find_preset
 from jobs.evaluate.suite_options import Form, SuiteOptions, Task
 from jobs.evaluate.suites import SUITES
-from jobs.fill.config import JobSpec, Json, ModelSettings, checked, given_values
+from jobs.fill.config import JobSpec
 
 __all__ = ["KEPT", "EvalFolder", "EvalRecord", "EvalSpec", "Run", "Steps", "load_eval_spec"]
 
@@ -25,7 +28,7 @@ Steps = int | Literal["full"]
 KEPT = ["suite", "question", "steps_asked", "bucket", "input", "reference"]
 """Columns of the questions that come back with their answers."""
 
-NEUTRAL = frozenset({"output", "replicas", "granule", "data", "prompt_template"})
+NEUTRAL = SHARED_NEUTRAL | {"data", "prompt_template"}
 """Settings that change no answer; what files hold counts by the questions made of them."""
 
 
@@ -106,7 +109,7 @@ class EvalSpec(ModelSettings):
             if alg == "origin" and "confidence" not in self.order:
                 raise ValueError("alg 'origin' has no order: it runs with --order confidence")
         for run in self.runs:
-            self.sampling_by(run.alg, run.order, seed=None, steps=None)
+            self.sampling_of(run)
         return self
 
     @property
@@ -119,12 +122,13 @@ class EvalSpec(ModelSettings):
             if alg != "origin" or order == "confidence"
         ]
 
+    def sampling_of(self, run: Run) -> SamplingParams:
+        """How a run fills every question, but for the steps and the seed that each row brings."""
+        return self.sampling(alg=run.alg, order=run.order, steps=None)
+
     def is_drawn(self, run: Run) -> bool:
-        """Whether answers of this run depend on the seed of the row: its tokens or its order do."""
-        is_order_drawn = run.order == "confidence" and bool(self.alg_temp)
-        has_own_draws = run.alg == "origin" or run.order == "random"
-        is_token_drawn = self.temperature > 0 or self.egi_temperature is not None
-        return is_token_drawn or has_own_draws or is_order_drawn
+        """Whether answers of this run depend on the seed of the row."""
+        return self.sampling_of(run).is_drawn
 
     def options(self) -> SuiteOptions:
         """How the suites are made; a file's rows have no seed, but their noise has."""
@@ -150,13 +154,12 @@ class EvalSpec(ModelSettings):
         """The job that fills every question by this algorithm and order."""
         folder = EvalFolder(Path(self.output))
         shared = self.model_dump(include=set(ModelSettings.model_fields) - {"output"})
+        shared |= {"steps": None, "alg": run.alg, "order": run.order}
         return JobSpec(
             input=[str(folder.input)],
             output=str(folder.run(run)),
             task="infill",
             keep_columns=KEPT,
-            alg=run.alg,
-            order=run.order,
             record_order=True,
             **shared,
         )

@@ -18,8 +18,8 @@ from dream.template import Hole
 from jobs.common.errors import Refused
 from jobs.evaluate.suite import Metric, Question, Suite, filled
 from jobs.evaluate.suite_options import Task
+from jobs.fill.columns import ColumnMap, input_columns
 from jobs.fill.config import JobSpec, load_spec
-from jobs.fill.inputs import ColumnMap, input_columns
 from jobs.fill.rows import Cell, prepare
 from jobs.tasks.base import Problem
 
@@ -59,7 +59,7 @@ def custom_suite(
     for name in (reference_column, bucket_column):
         if name is not None and name not in table.schema.names:
             raise Refused(f"{data} has no column {name!r}; it has {', '.join(table.schema.names)}")
-    is_length_read = columns.form == "prompt" and "max_new_tokens" not in columns.parameters
+    is_length_read = columns.layout == "prompt" and "max_new_tokens" not in columns.parameters
     metric = _scored_by(scorer) if scorer else _equals(reference_column or "")
     questions = [
         _question(f"{data} row {index}", row, spec, columns, reference_column, bucket_column)
@@ -71,11 +71,11 @@ def custom_suite(
         name="custom",
         version=1,
         questions=tuple(questions),
-        read_answer=_generated if columns.form == "prompt" else filled,
+        read_answer=_generated if columns.layout == "prompt" else filled,
         metrics={"acc": metric},
         config={
             "task": task,
-            "form": columns.form,
+            "form": columns.layout,
             "num": len(questions),
             "split": "file",
             "data": Path(data).name,
@@ -113,10 +113,11 @@ def load_scorer(name: str) -> Scorer:
 
 def _refuse_ignored(data: str, columns: ColumnMap) -> None:
     """Columns that `run` reads and an evaluation does not."""
-    for name in ("steps", "seed"):
-        if name in columns.parameters:
+    for name in columns.parameters:
+        if name != "max_new_tokens":
+            flag = f"--{name.replace('_', '-')}"
             raise Refused(
-                f"{data}: column {name!r} would be ignored, as --{name} says it of every row: "
+                f"{data}: column {name!r} would be ignored, as {flag} says it of every row: "
                 "rename or drop the column"
             )
 
@@ -160,7 +161,7 @@ def _question(
     bucket_column: str | None,
 ) -> Question:
     try:
-        pieces = prepare(row, spec, columns, row_hash=0).pieces
+        pieces = prepare(row, spec, columns, row_hash=0).text.pieces
     except InvalidRequest as error:
         raise Refused(f"{place}: {error}") from error
     reference = "" if reference_column is None else row[reference_column]
@@ -170,7 +171,7 @@ def _question(
     text = json.dumps(row, ensure_ascii=False, default=str)
     return Question(
         problem=Problem(input=text, reference=reference, bucket=bucket),
-        pieces=tuple(p.num_tokens if isinstance(p, Hole) else p for p in pieces if p != ""),
+        pieces=tuple(p.num_tokens if isinstance(p, Hole) else str(p) for p in pieces),
     )
 
 

@@ -12,18 +12,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jobs.common.errors import JobError, Refused, Stopped
+from jobs.common.files import write_if_changed
+from jobs.common.fingerprint import differences
 from jobs.common.lock import Lock
+from jobs.common.output import refuse_foreign, refuse_written, set_aside
 from jobs.common.session import ray_session, row_needs
 from jobs.evaluate.config import EvalFolder, EvalRecord, EvalSpec, Run
 from jobs.evaluate.curves import pictures
 from jobs.evaluate.environment import environment
-from jobs.evaluate.questions import InputFile, input_files, refuse_trivial, write_if_changed
+from jobs.evaluate.questions import InputFile, input_files, refuse_trivial
 from jobs.evaluate.results import Entry, RunFacts, Value, as_results, group
 from jobs.evaluate.scoring import Sample, samples_as_parquet, score_run
 from jobs.evaluate.suite import Suite
 from jobs.evaluate.suites import build_suites
 from jobs.fill import drive
-from jobs.fill.config import differences
 from jobs.fill.ledger import JobFolder
 from jobs.fill.preflight import model_folder
 
@@ -58,7 +60,7 @@ def _begin(
     files = input_files(suites, spec.steps, spec.seed)
     identity = spec.identity() | {"questions_sha256": _digest(files)}
     if not folder.record.is_file():
-        drive.refuse_foreign(folder.out, folder.meta)
+        refuse_foreign(folder.out, folder.meta)
     with Lock(folder.lock, break_it=break_lock):
         if not folder.record.is_file():
             record = EvalRecord(
@@ -145,10 +147,10 @@ def _move_away(folder: EvalFolder) -> None:
     if not folder.out.exists():
         return
     for lock in (folder.lock, *folder.out.glob("runs/*/_dream/lock.json")):
-        drive.refuse_written(folder.out, lock)
+        refuse_written(folder.out, lock)
     if not folder.record.is_file():
-        drive.refuse_foreign(folder.out, folder.meta)
-    drive.set_aside(folder.out)
+        refuse_foreign(folder.out, folder.meta)
+    set_aside(folder.out)
 
 
 def _digest(files: Sequence[InputFile]) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -16,11 +14,11 @@ import pyarrow.parquet as pq
 
 from dream.errors import InvalidRequest
 from jobs.common.errors import Refused
+from jobs.common.seeds import derive_seed
 from jobs.evaluate.config import EvalSpec, Steps
 from jobs.evaluate.suite import Question, Suite
 
 __all__ = ["InputFile", "input_files", "question_seed", "refuse_trivial", "suite_hash"]
-__all__ += ["write_if_changed"]
 
 _SEGMENT = pa.struct([("text", pa.string()), ("hole", pa.int64()), ("id", pa.string())])
 SCHEMA = pa.schema(
@@ -62,8 +60,7 @@ def input_files(suites: Sequence[Suite], steps: Sequence[Steps], seed: int) -> l
 
 def question_seed(seed: int, suite: str, number: int) -> int:
     """Seed of a question: the same at every steps count, by every algorithm and order."""
-    text = json.dumps([seed, suite, number]).encode("utf-8")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+    return derive_seed(seed, json.dumps([suite, number]).encode("utf-8"))
 
 
 def suite_hash(suite: Suite) -> str:
@@ -89,20 +86,6 @@ def refuse_trivial(suite: Suite, spec: EvalSpec) -> None:
                 "--temperature 1, --alg-temp 1 (order confidence), only --order random, only "
                 "--alg origin, or other questions"
             )
-
-
-def write_if_changed(path: Path, content: bytes) -> bool:
-    """Put `content` there at once; a file that holds it already is left alone, time and all."""
-    if path.is_file() and path.read_bytes() == content:
-        return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    return True
 
 
 def _row(

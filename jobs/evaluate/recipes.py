@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from dream.template import Hole
+from dream.text import TextTemplate
 from jobs.common.errors import Refused
 from jobs.evaluate.custom import custom_suite
 from jobs.evaluate.prompts import COUNTDOWN, SUDOKU, Layout, few_shot_prompt, read_instruction
 from jobs.evaluate.suite import Metric, Question, Suite, filled
 from jobs.evaluate.suite_options import Form, SuiteOptions
-from jobs.fill.rows import split_masks
 from jobs.tasks import countdown, equations, lists, prose, sudoku, sudoku_grids
 from jobs.tasks.base import MASK, Problem
 from jobs.tasks.official import Format, countdown_format, read_official, sudoku_format
@@ -253,11 +253,11 @@ def _streams(options: SuiteOptions) -> tuple[np.random.Generator, np.random.Gene
 
 
 def _in_place(problem: Problem, text: str) -> Question:
-    """A text in which every run of masks is a hole."""
-    pieces = split_masks(text, MASK)
+    """A text in which k masks in a row are a hole of k tokens."""
+    pieces = TextTemplate.from_masked_text(text, MASK).pieces
     return Question(
         problem=problem,
-        pieces=tuple(p.num_tokens if isinstance(p, Hole) else p for p in pieces),
+        pieces=tuple(p.num_tokens if isinstance(p, Hole) else str(p) for p in pieces),
     )
 
 

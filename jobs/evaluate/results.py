@@ -180,7 +180,7 @@ def _differences(entries: Sequence[Entry], seed: int) -> list[Value]:
 
 def _config(entry: Entry, record: EvalRecord) -> dict[str, Value]:
     spec = record.spec
-    params = spec.sampling_by(entry.run.alg, entry.run.order, seed=None, steps=None)
+    params = spec.sampling_of(entry.run)
     sampling: dict[str, Value] = asdict(params) | {"steps": entry.steps_asked}
     del sampling["seed"]  # every row has its own
     metrics: list[Value] = [
@@ -196,12 +196,12 @@ def _config(entry: Entry, record: EvalRecord) -> dict[str, Value]:
 
 
 def _model_config(facts: Sequence[RunFacts], record: EvalRecord) -> dict[str, Value]:
-    spec = record.spec
+    spec, engine = record.spec, record.spec.engine()
     return {
         "model": "dream",
-        "model_args": {"pretrained": spec.model, "dtype": spec.dtype, "device": spec.device},
-        "device": spec.device,
-        "dtype": spec.dtype,
+        "model_args": {"pretrained": spec.model, "dtype": engine.dtype, "device": engine.device},
+        "device": engine.device,
+        "dtype": engine.dtype,
         "weights_sha256": facts[0].weights_sha256,
         "tokenizer_sha256": facts[0].tokenizer_sha256,
         "seed": spec.seed,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 from jobs.common.errors import Refused, RowsFailed
-from jobs.common.lock import Lock, read_owner
+from jobs.common.lock import Lock
+from jobs.common.output import refuse_foreign, refuse_written, set_aside
 from jobs.common.session import ray_session, row_needs
 from jobs.fill.config import JobRecord, JobSpec
 from jobs.fill.inputs import refuse_changed
@@ -18,7 +18,7 @@ from jobs.fill.report import Tally, display
 from jobs.fill.rows import output_schema
 from jobs.fill.watch import watched
 
-__all__ = ["refuse_foreign", "refuse_written", "resume", "run", "set_aside"]
+__all__ = ["resume", "run"]
 
 
 def run(spec: JobSpec, *, overwrite: bool = False, break_lock: bool = False) -> JobFolder:
@@ -39,24 +39,6 @@ def resume(out: Path, *, replicas: int | None = None, break_lock: bool = False) 
         changed = {"output": str(folder.out)} | ({"replicas": replicas} if replicas else {})
         _drive(folder, preflight(spec.model_copy(update=changed)), break_lock=break_lock)
     return folder
-
-
-def refuse_foreign(out: Path, own: Path) -> None:
-    """Refuse a folder that holds anything but `own`."""
-    if out.is_file() or (out.is_dir() and any(path != own for path in out.iterdir())):
-        raise Refused(f"{out} is there and holds no job: choose another --output")
-
-
-def refuse_written(out: Path, lock: Path) -> None:
-    """Refuse a folder while the owner of its lock may live."""
-    owner = read_owner(lock)
-    if owner is not None and not owner.is_dead:
-        raise Refused(f"{out} is being written by {owner}; it is not moved away")
-
-
-def set_aside(out: Path) -> None:
-    """Rename a folder, so that its name is free."""
-    out.rename(out.with_name(f"{out.name}.old-{time.time_ns()}"))
 
 
 def _drive(folder: JobFolder, found: Preflight, *, break_lock: bool) -> None:
@@ -91,9 +73,7 @@ def _fill_rows(
     folder: JobFolder, record: JobRecord, found: Preflight, lock: Lock, tally: Tally
 ) -> None:
     with ray_session(row_needs(found.spec)):
-        from jobs.fill import (
-            pipeline,
-        )  # imports Ray, which reads the environment the session has set
+        from jobs.fill import pipeline  # imports Ray, which reads the session's environment
         from jobs.fill.stages import StagePlan
 
         def checks() -> None:

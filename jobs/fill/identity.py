@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dream.errors import DreamError
+from jobs.common.seeds import derive_seed
 
 __all__ = ["FileRows", "Located", "RowIndex", "file_key", "row_hashes", "row_seed"]
 
@@ -51,10 +52,8 @@ def row_hashes(path: str, start: int, num_rows: int) -> UInt64s:
 
 
 def row_seed(job_seed: int, row_hash: int) -> int:
-    """Seed of a row in [0, 2**63): a keyed hash, so rows and jobs draw unrelated noise."""
-    key = job_seed.to_bytes(8, "little")
-    digest = hashlib.blake2b(row_hash.to_bytes(8, "little"), digest_size=8, key=key).digest()
-    return int.from_bytes(digest, "little") >> 1
+    """Seed of a row that brings none."""
+    return derive_seed(job_seed, row_hash.to_bytes(8, "little"))
 
 
 class RowIndex:

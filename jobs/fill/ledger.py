@@ -1,9 +1,8 @@
-"""The files of a job, and which granules are committed: what a resume may trust."""
+"""The files of a job, and which rows are committed: what a resume may trust."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,23 +13,15 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from jobs.common.errors import Refused
+from jobs.common.files import replacing, write_atomically
+from jobs.common.validation import explained
 from jobs.fill.config import JobRecord
 
-__all__ = ["CommitLog", "JobFolder", "write_atomically"]
+__all__ = ["CommitLog", "JobFolder"]
 
 PENDING = ".pending.parquet"
 COMMITTED = ".parquet"
 PART = "part-"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """The file holds all of `text` or what it held before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +67,17 @@ class JobFolder:
             return JobRecord.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise Refused(f"{self.out} holds no job: {path} is missing") from error
-        except (OSError, UnicodeDecodeError, ValidationError) as error:
+        except ValidationError as error:
+            problems = explained(error, JobRecord)
+            raise Refused(f"{path} is not a job of this version: {problems}") from error
+        except (OSError, UnicodeDecodeError) as error:
             raise Refused(f"{path} is not a job: {error}") from error
 
     def begin(self, record: JobRecord, inputs: pa.Table) -> None:
         """Write what the job is, job.json last."""
         self.data.mkdir(exist_ok=True)
-        pq.write_table(inputs, self.meta / "inputs.parquet")
+        with replacing(self.meta / "inputs.parquet") as unfinished:
+            pq.write_table(inputs, unfinished)
         write_atomically(self.meta / "fingerprint", record.fingerprint + "\n")
         write_atomically(self.meta / "job.json", record.model_dump_json(indent=1) + "\n")
 
@@ -98,7 +93,7 @@ class JobFolder:
 
 
 class CommitLog:
-    """Names of the granules that are committed, each with its parts.
+    """Names of the commit batches that are committed, each with its parts.
 
     Ray Data keeps it: ids are written to a pending file before the part, and the pending file is
     renamed after it. Each attempt has a folder of its own, and a new attempt takes the folder
@@ -131,21 +126,21 @@ class CommitLog:
         return new
 
     def committed(self) -> Iterator[str]:
-        """Name of every committed granule."""
+        """Name of every committed batch."""
         if self.path.is_dir():
             for path in self.path.iterdir():
                 if path.name.endswith(COMMITTED) and not path.name.endswith(PENDING):
                     yield path.name.removesuffix(COMMITTED)
 
-    def granule_of(self, part: Path) -> str:
-        """The granule a part belongs to: Ray adds `-0`, `-1`... to its name."""
+    def batch_of(self, part: Path) -> str:
+        """The commit batch a part belongs to: Ray adds `-0`, `-1`... to its name."""
         return part.stem.rpartition("-")[0]
 
     def parts(self) -> dict[str, list[Path]]:
-        """Every committed granule with its parts."""
+        """Every committed batch with its parts."""
         found: dict[str, list[Path]] = {name: [] for name in self.committed()}
         for part in self._folder.parts():
-            if (name := self.granule_of(part)) in found:
+            if (name := self.batch_of(part)) in found:
                 found[name].append(part)
         return found
 
@@ -158,16 +153,16 @@ class CommitLog:
                 num_ids = pq.read_metadata(entry).num_rows
                 num_rows = sum(pq.read_metadata(part).num_rows for part in parts)
             except (OSError, pa.ArrowException) as error:
-                raise Refused(f"granule {name} is not readable ({error}); {remedy}") from error
+                raise Refused(f"commit batch {name} is not readable ({error}); {remedy}") from error
             if num_ids != num_rows:
                 raise Refused(
-                    f"granule {name} has {num_rows} rows on disk, not {num_ids}; {remedy}"
+                    f"commit batch {name} has {num_rows} rows on disk, not {num_ids}; {remedy}"
                 )
 
     def drop_uncommitted(self) -> list[Path]:
-        """Delete parts that no committed granule owns, and pending entries."""
+        """Delete parts that no committed batch owns, and pending entries."""
         owned = set(self.committed())
-        stray = [part for part in self._folder.parts() if self.granule_of(part) not in owned]
+        stray = [part for part in self._folder.parts() if self.batch_of(part) not in owned]
         for path in (*stray, *self.path.glob(f"*{PENDING}")):
             path.unlink(missing_ok=True)
         return stray

@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dream.errors import DreamError
 from jobs.common.errors import JobError, Refused
+from jobs.common.files import write_atomically
 from jobs.fill.config import JobRecord
 from jobs.fill.identity import FileRows, RowIndex
-from jobs.fill.ledger import CommitLog, JobFolder, write_atomically
+from jobs.fill.ledger import CommitLog, JobFolder
 from jobs.fill.partfile import Counts, count_rows
 
 __all__ = ["Manifest", "PartEntry", "file_sha256", "finalize", "incomplete", "read_manifest"]

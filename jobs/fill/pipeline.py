@@ -23,7 +23,7 @@ BLOCKS_IN_FLIGHT = 4
 """Blocks that one engine works on at once, so that its batch stays full between two of them."""
 
 RETRIES = 3
-"""How often a granule is begun again after its replica died, before the job fails."""
+"""How often a commit batch is begun again after its replica died, before the job fails."""
 
 ROW_GROUP_ROWS = 8192
 FILTER_BYTES = 256 * 2**20
@@ -38,7 +38,8 @@ def build(plan: StagePlan, read_schema: pa.Schema, ledger: Path) -> Dataset:
     """
     _configure(ledger)
     spec = plan.spec
-    on_gpu = spec.device.startswith("cuda")
+    engine = spec.engine()
+    on_gpu = engine.device.startswith("cuda")
     rows = _read(plan, read_schema)
     with warnings.catch_warnings():
         # Ray 2.60 has no named parameter for max_task_retries yet.
@@ -46,9 +47,9 @@ def build(plan: StagePlan, read_schema: pa.Schema, ledger: Path) -> Dataset:
         return rows.map_batches(
             GenerateRows,
             fn_constructor_args=(plan,),
-            batch_size=spec.granule,
+            batch_size=spec.commit_rows,
             batch_format="pyarrow",
-            num_cpus=None if on_gpu else 1,
+            num_cpus=None if on_gpu else engine.threads,
             num_gpus=1 if on_gpu else None,
             max_task_retries=RETRIES,
             udf_modifying_row_count=False,
@@ -61,7 +62,7 @@ def build(plan: StagePlan, read_schema: pa.Schema, ledger: Path) -> Dataset:
 
 
 def write(rows: Dataset, data: Path, schema: pa.Schema) -> None:
-    """Run the plan; each granule is committed as soon as its part is written."""
+    """Run the plan; each commit batch is committed as soon as its part is written."""
     with warnings.catch_warnings():
         # Ray only warns when a plan cannot be checkpointed, and then runs it without.
         warnings.filterwarnings("error", message="You've enabled checkpointing")
@@ -79,7 +80,7 @@ def write(rows: Dataset, data: Path, schema: pa.Schema) -> None:
 
 
 def _read(plan: StagePlan, read_schema: pa.Schema) -> Dataset:
-    """The wanted rows with their row_hash, in blocks of one granule."""
+    """The wanted rows with their row_hash, in blocks of one commit batch."""
     rows = ray.data.read_parquet(
         [file.path for file in plan.files],
         schema=read_schema,
@@ -89,7 +90,7 @@ def _read(plan: StagePlan, read_schema: pa.Schema) -> Dataset:
     if plan.spec.limit is not None:
         limited = partial(select_rows, files=plan.files, limit=plan.spec.limit)
         rows = rows.map_batches(limited, batch_format="pyarrow")
-    return rows.repartition(target_num_rows_per_block=plan.spec.granule)
+    return rows.repartition(target_num_rows_per_block=plan.spec.commit_rows)
 
 
 def _reason(error: RayError) -> str:

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from dream.engine.config import EngineConfig
 from dream.errors import DreamError
 from dream.model.loader import resolve, weights_sha256
+from dream.options import options_of
+from dream.params import APPROXIMATE, SamplingParams
 from jobs.common.errors import Refused
-from jobs.fill.config import SCHEMA_VERSION, JobRecord, JobSpec, Json, ModelSettings
+from jobs.common.fingerprint import Json
+from jobs.common.settings import ModelSettings
+from jobs.fill.columns import ColumnMap, input_columns
+from jobs.fill.config import SCHEMA_VERSION, JobRecord, JobSpec
 from jobs.fill.identity import RowIndex
-from jobs.fill.inputs import ColumnMap, Inputs, input_columns, scan
+from jobs.fill.inputs import Inputs, scan
 
 __all__ = ["Preflight", "model_folder", "preflight"]
 
@@ -56,16 +60,16 @@ class Preflight:
 
     def provenance(self, record: JobRecord, attempt: int) -> dict[str, str]:
         """What every footer says about where its rows come from."""
-        spec = self.spec
+        spec, engine = self.spec, self.spec.engine()
         values: dict[str, Json] = {
             "job_id": record.job_id,
             "fingerprint": record.fingerprint,
             "model_id": spec.model,
             "params": json.dumps(spec.identity(), sort_keys=True),
-            "approximation": spec.sampling(seed=None, steps=None).approximation or "none",
+            "approximation": self._approximation,
             "seed": spec.seed,
-            "device": spec.device,
-            "dtype": spec.dtype,
+            "device": engine.device,
+            "dtype": engine.dtype,
             "schema_version": SCHEMA_VERSION,
             "attempt": attempt,
             "created_at": _now(),
@@ -75,6 +79,14 @@ class Preflight:
         }
         values |= {name: self.identity[name] for name in self.identity if "sha256" in name}
         return {f"dream.{name}": str(value) for name, value in values.items()}
+
+    @property
+    def _approximation(self) -> str:
+        """The job's approximate mode, and the columns in which rows may name another."""
+        options = options_of(SamplingParams)
+        own = [name for name in self.columns.sampling if options[name].group == APPROXIMATE]
+        of_job = self.spec.sampling().approximation or "none"
+        return f"{of_job}; of each row: {', '.join(own)}" if own else of_job
 
 
 def preflight(spec: JobSpec) -> Preflight:
@@ -101,9 +113,8 @@ def preflight(spec: JobSpec) -> Preflight:
 
 
 def model_folder(spec: ModelSettings) -> Path:
-    """Where the model lies; refuses one that is not there, or that could not be run."""
+    """Where the model lies; refuses one that is not there, or that has no tokenizer."""
     try:
-        EngineConfig(device=spec.device, dtype=spec.dtype)
         folder = resolve(spec.model)
     except (DreamError, OSError) as error:
         raise Refused(str(error)) from error

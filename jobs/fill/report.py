@@ -47,7 +47,7 @@ class Tally:
         return self.num_rows - self.statuses["ok"]
 
     def update(self) -> None:
-        """Count the granules committed since the last call."""
+        """Count the batches committed since the last call."""
         new = set(self._log.committed()) - self._seen
         if not new:
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -11,18 +10,19 @@ from typing import Literal, Protocol, TypedDict
 import pyarrow as pa
 
 from dream.errors import ContextLengthExceeded, InvalidRequest
+from dream.params import SamplingParams
 from dream.request import Completion, StepEvent
-from dream.template import Fixed, Hole, Template
+from dream.template import Hole
+from dream.text import Piece, TextTemplate
+from jobs.fill.columns import LENGTH, SEGMENT_KEYS, ColumnMap
 from jobs.fill.config import JobSpec
 from jobs.fill.identity import row_seed
-from jobs.fill.inputs import ColumnMap
 
 __all__ = ["Cell", "InfilledSpan", "OutputRow", "Prepared", "Text", "commit_steps", "completed"]
-__all__ += ["failed", "last_attempt", "output_schema", "output_table", "prepare", "split_masks"]
+__all__ += ["failed", "last_attempt", "output_schema", "output_table", "prepare"]
 
 Status = Literal["ok", "error", "too_long"]
 Cell = str | int | float | bool | list["Cell"] | dict[str, "Cell"] | bytes | None
-Piece = str | Hole
 
 LONGEST_MESSAGE = 500
 """Characters kept of an error message: it quotes the value, which may be a whole prompt."""
@@ -51,6 +51,10 @@ _RESULT = (
 
 class Text(Protocol):
     """What rows need of a tokenizer."""
+
+    @property
+    def max_token_bytes(self) -> int:
+        """UTF-8 bytes of the longest token."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text."""
@@ -90,54 +94,34 @@ class OutputRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A row read: the pieces of its text in order, and how to sample its holes."""
+    """A row read: its text with holes, and how to sample them."""
 
-    pieces: tuple[Piece, ...]
+    text: TextTemplate
     is_infill: bool
-    steps: int | None
-    seed: int
+    params: SamplingParams
 
-    def template(self, text: Text, max_tokens: int) -> Template:
-        """The pieces as tokens; holes that are too long alone are refused before any encoding."""
-        num_masked = sum(piece.num_tokens for piece in self.pieces if isinstance(piece, Hole))
-        if num_masked > max_tokens:
-            raise ContextLengthExceeded("holes", num_masked, f"at most {max_tokens} tokens in all")
-        given = [piece for piece in self.pieces if piece != ""]
-        return Template([p if isinstance(p, Hole) else Fixed(text.encode(p)) for p in given])
-
-    def whole(self, spans: Sequence[str]) -> str:
+    def output(self, spans: Sequence[str]) -> str:
         """The output text: an infilled text whole, a generation without its prompt."""
-        filled = iter(spans)
-        texts = [next(filled) if isinstance(p, Hole) else p for p in self.pieces]
-        return "".join(texts if self.is_infill else spans)
+        return self.text.join(spans) if self.is_infill else "".join(spans)
 
 
 def prepare(
     cells: Mapping[str, Cell], spec: JobSpec, columns: ColumnMap, row_hash: int
 ) -> Prepared:
     """Read one row; raises `InvalidRequest` that names the column at fault."""
-    pieces = tuple(_pieces(cells, spec, columns))
-    if not any(isinstance(piece, Hole) for piece in pieces):
+    text = _text(cells, spec, columns)
+    if not text.holes:
         allowed = "at least one hole"
-        if columns.form == "text_with_masks":
-            allowed += f", a run of {spec.mask_token!r} (--mask-token)"
-        raise InvalidRequest(columns.template[0], "".join(map(str, pieces)), allowed)
-    seed = _optional_integer("seed", cells.get("seed"))
+        if columns.layout == "text_with_masks":
+            allowed += f", which is {spec.mask_token!r} once or more (--mask-token)"
+        raise InvalidRequest(columns.template[0], text.join([]), allowed)
+    given = {name: cells.get(name) for name in columns.sampling}
+    own = {name: value for name, value in given.items() if value is not None}
     return Prepared(
-        pieces=pieces,
-        is_infill=columns.form != "prompt",
-        steps=_optional_integer("steps", cells.get("steps")),
-        seed=row_seed(spec.seed, row_hash) if seed is None else seed,
+        text=text,
+        is_infill=columns.layout != "prompt",
+        params=spec.sampling(**{"seed": row_seed(spec.seed, row_hash)} | own),
     )
-
-
-def split_masks(text: str, mask_token: str) -> list[Piece]:
-    """Text cut at its mask tokens; a run of k of them is a hole of k tokens."""
-    pieces: list[Piece] = []
-    for part in re.split(f"((?:{re.escape(mask_token)})+)", text):
-        is_masks = part != "" and part.replace(mask_token, "") == ""
-        pieces.append(Hole(len(part) // len(mask_token)) if is_masks else part)
-    return [piece for piece in pieces if piece != ""]
 
 
 def completed(
@@ -155,7 +139,7 @@ def completed(
     usage = completion.usage
     return OutputRow(
         status="ok",
-        output=prepared.whole([span["text"] for span in spans]),
+        output=prepared.output([span["text"] for span in spans]),
         infilled=spans,
         finish_reason=completion.finish_reason,
         prompt_tokens=usage.prompt_tokens,
@@ -164,7 +148,7 @@ def completed(
         forward_passes=usage.forward_passes,
         token_forwards=usage.token_forwards,
         mean_confidence=mean_confidence,
-        seed=prepared.seed,
+        seed=prepared.params.seed,
         latency_ms=latency_ms,
         finished_at=finished_at,
         commit_steps=commit_steps,
@@ -226,33 +210,38 @@ def output_table(
     return pa.table([arrays[name] for name in schema.names], names=schema.names).cast(schema)
 
 
-def _pieces(cells: Mapping[str, Cell], spec: JobSpec, columns: ColumnMap) -> list[Piece]:
+def _text(cells: Mapping[str, Cell], spec: JobSpec, columns: ColumnMap) -> TextTemplate:
     first = columns.template[0]
-    if columns.form == "prompt":
-        own = _optional_integer("max_new_tokens", cells.get("max_new_tokens"))
-        return [_string(first, cells[first]), Hole(spec.max_new_tokens if own is None else own)]
-    if columns.form == "text_with_masks":
-        return split_masks(_string(first, cells[first]), spec.mask_token)
-    if columns.form == "prefix_suffix":
+    if columns.layout == "prompt":
+        own = cells.get(LENGTH) if LENGTH in columns.parameters else None
+        num_tokens = spec.max_new_tokens if own is None else _integer(LENGTH, own)
+        return TextTemplate([_string(first, cells[first]), Hole(num_tokens)])
+    if columns.layout == "text_with_masks":
+        return TextTemplate.from_masked_text(_string(first, cells[first]), spec.mask_token)
+    if columns.layout == "prefix_suffix":
         hole = Hole(_integer("mask_len", cells["mask_len"]))
-        return [_string("prefix", cells["prefix"]), hole, _string("suffix", cells["suffix"])]
+        texts = _string("prefix", cells["prefix"]), _string("suffix", cells["suffix"])
+        return TextTemplate([texts[0], hole, texts[1]])
     segments = cells["segments"]
     if not isinstance(segments, list):
         raise InvalidRequest("segments", segments, "a list of segments")
-    return [_segment(index, segment) for index, segment in enumerate(segments)]
+    return TextTemplate([_segment(index, segment) for index, segment in enumerate(segments)])
 
 
 def _segment(index: int, segment: Cell) -> Piece:
     name = f"segments[{index}]"
     if not isinstance(segment, dict):
         raise InvalidRequest(name, segment, "a struct with text or hole")
-    text, hole, hole_id = segment.get("text"), segment.get("hole"), segment.get("id")
+    text, hole, hole_id, priority = (segment.get(key) for key in SEGMENT_KEYS)
     if (text is None) == (hole is None):
         raise InvalidRequest(name, segment, "either text or hole, and not both")
     if hole is None:
+        if hole_id is not None or priority is not None:
+            raise InvalidRequest(name, segment, "id and priority beside a hole only")
         return _string(f"{name}.text", text)
     own = None if hole_id is None else _string(f"{name}.id", hole_id)
-    return Hole(_integer(f"{name}.hole", hole), own)
+    order = 0 if priority is None else _integer(f"{name}.priority", priority)
+    return Hole(_integer(f"{name}.hole", hole), own, order)
 
 
 def _string(field: str, value: Cell) -> str:
@@ -265,7 +254,3 @@ def _integer(field: str, value: Cell) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidRequest(field, value, "an integer")
     return value
-
-
-def _optional_integer(field: str, value: Cell) -> int | None:
-    return None if value is None else _integer(field, value)

@@ -13,15 +13,14 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from dream import Completion, Engine, EngineConfig, Hole, Request, SamplingParams, Template
+from dream import Completion, Engine, Hole, Request, SamplingParams, Template
 from dream.engine.async_engine import AsyncEngine
 from dream.errors import CheckpointError, EngineError
 from dream.request import StepEvent
+from jobs.fill.columns import ColumnMap
 from jobs.fill.config import JobSpec
 from jobs.fill.identity import FileRows, RowIndex
-from jobs.fill.inputs import ColumnMap
 from jobs.fill.rows import (
     OutputRow,
     Text,
@@ -65,10 +64,7 @@ class GenerateRows:
 
     def __init__(self, plan: StagePlan) -> None:
         spec = plan.spec
-        torch.set_num_threads(1)  # float32 results depend on it, and Ray lends a replica one CPU
-        engine = Engine.from_pretrained(
-            spec.model, EngineConfig(device=spec.device, dtype=spec.dtype)
-        )
+        engine = Engine.from_pretrained(spec.model, spec.engine())
         if engine.tokenizer is None:
             raise CheckpointError(f"{spec.model}: has no tokenizer files, and rows hold text")
         engine.generate([_warm_up_request()])  # a model that cannot run fails the job, not a row
@@ -114,12 +110,13 @@ class GenerateRows:
         columns = self._plan.columns
         wanted = (*columns.template, *columns.parameters)
         cells = {name: batch.column(name)[row].as_py() for name in wanted}
-        prepared = prepare(cells, self._plan.spec, columns, row_hash)
         spec = self._plan.spec
+        prepared = prepare(cells, spec, columns, row_hash)
+        prepared.text.check_length(self._max_tokens, self._text.max_token_bytes)
         request = Request(
             id=f"{row_hash:016x}-{next(self._numbers)}",
-            template=prepared.template(self._text, self._max_tokens),
-            params=spec.sampling(seed=prepared.seed, steps=prepared.steps),
+            template=prepared.text.encode(self._text.encode),
+            params=prepared.params,
         )
         started = time.perf_counter()
         events: list[StepEvent] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 import warnings
@@ -18,7 +17,8 @@ from rich.progress import track
 from dream import Engine, Fixed, Hole, Request, Template
 from dream.errors import CheckpointError, DreamError, InvalidRequest
 from dream.model.tokenizer import DEFAULT_SYSTEM, ROLES
-from jobs.harness.args import Denoising, GenerationArgs, ModelArgs, checked
+from jobs.common.seeds import derive_seed
+from jobs.harness.args import GenerationArgs, ModelArgs, checked
 
 try:
     from lm_eval.__main__ import cli_evaluate
@@ -88,7 +88,7 @@ class DreamLM(LM):
                 message = f"{name} is not used: the engine packs by max_num_batched_tokens"
                 warnings.warn(message, UserWarning, stacklevel=2)
         args = checked(ModelArgs, {**flags, **arg_dict})
-        return cls(args.engine(), args)
+        return cls(args.load(), args)
 
     @property
     def tokenizer_name(self) -> str:
@@ -124,8 +124,9 @@ class DreamLM(LM):
         filling: list[Request] = []
         for number, (context, args) in enumerate(calls):
             key = (context, repr(args))
-            prompt = self._prompt(context, args)
-            params = args.sampling(_derived(args.seed, prompt, repeats[key]))
+            params = args.of_request()
+            prompt = self._prompt(context, args.max_gen_toks, params.grow_to or 0)
+            params = replace(params, seed=_prompt_seed(params.seed or 0, prompt, repeats[key]))
             template = Template([Fixed(prompt), Hole(args.max_gen_toks)])
             filling.append(Request(id=str(number), template=template, params=params))
             repeats[key] += 1
@@ -144,7 +145,7 @@ class DreamLM(LM):
         bar = track(pairs, "likelihood", console=Console(stderr=True), disable=disable_tqdm)
         results: list[tuple[float, bool]] = []
         for instance, pair in zip(requests, bar, strict=True):
-            params = self._args.likelihood(_derived(self._args.seed, pair.prefix))
+            params = self._args.likelihood(_prompt_seed(self._args.seed, pair.prefix))
             result = (self._engine.log_likelihood(*pair, params), is_greedy[pair])
             self.cache_hook.add_partial("loglikelihood", instance.args, result)
             results.append(result)
@@ -166,11 +167,10 @@ class DreamLM(LM):
             if given.setdefault("max_gen_toks", size) != size:
                 allowed = f"the same as max_gen_toks={given['max_gen_toks']!r}: give one of them"
                 raise InvalidRequest("max_new_tokens", size, allowed)
-        defaults = self._args.model_dump(include=set(Denoising.model_fields))
-        return checked(GenerationArgs, {**defaults, **given})
+        return checked(GenerationArgs, self._args.sampling_values() | given)
 
-    def _prompt(self, context: str, args: GenerationArgs) -> list[int]:
-        sizes = {"max_gen_toks": args.max_gen_toks, "grow_to": args.grow_to or 0}
+    def _prompt(self, context: str, max_gen_toks: int, grow_to: int) -> list[int]:
+        sizes = {"max_gen_toks": max_gen_toks, "grow_to": grow_to}
         for name, num_new in sizes.items():
             if num_new >= self._engine.max_model_len:
                 allowed = f"below {self._engine.max_model_len}, the context with its prompt"
@@ -216,8 +216,8 @@ class DreamLM(LM):
         """Greedy denoising between prefix and EOS, once for each prefix and number of tokens."""
         shapes = {(pair.prefix, len(pair.target) - 1) for pair in pairs}
         names = {shape: str(number) for number, shape in enumerate(sorted(shapes))}
-        params = self._args.params(self._args.seed)
-        params = replace(params, egi_temperature=None, grow_to=None)  # greedy, and of this size
+        # Greedy, and of this size.
+        params = self._args.sampling(temperature=0.0, egi_temperature=None, grow_to=None)
         filling = [
             Request(
                 id=name,
@@ -233,11 +233,9 @@ class DreamLM(LM):
         }
 
 
-def _derived(seed: int, token_ids: Sequence[int], repeat: int = 0) -> int:
-    """A seed in [0, 2**63) for one prompt: what is asked after it shares its noise."""
-    data = np.array([repeat, *token_ids], "<i8").tobytes()
-    key = hashlib.blake2b(data, digest_size=8, key=seed.to_bytes(8, "little")).digest()
-    return int.from_bytes(key, "little") >> 1
+def _prompt_seed(seed: int, token_ids: Sequence[int], repeat: int = 0) -> int:
+    """The seed of one prompt: what is asked after it shares its noise."""
+    return derive_seed(seed, np.array([repeat, *token_ids], "<i8").tobytes())
 
 
 def main() -> None:

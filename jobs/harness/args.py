@@ -4,73 +4,41 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from dream import Engine, EngineConfig, SamplingParams
+from dream import Engine, SamplingParams
 from dream.errors import InvalidRequest
 from dream.likelihood import LikelihoodParams
-from dream.memory import DType
-from dream.params import Alg, Order
+from jobs.common.settings import EngineSettings, SamplingSettings
 from jobs.common.validation import wrongs
-from jobs.fill.config import CommitSettings
 
-__all__ = ["Denoising", "GenerationArgs", "ModelArgs", "checked"]
+__all__ = ["GenerationArgs", "ModelArgs", "checked"]
 
 Options = TypeVar("Options", bound=BaseModel)
 
 
-class Denoising(CommitSettings):
-    """Dream's own sampling fields: set by `model_args`, or for a task by `generation_kwargs`."""
-
-    steps: int | None = None
-    alg: Alg = "entropy"
-    alg_temp: float | None = None
-    eps: float = 1e-3
-    order: Order = "confidence"
-    early_exit: bool = True
-    seed: int = Field(default=0, ge=0, lt=2**63)
-
-    def params(self, seed: int) -> SamplingParams:
-        """Checked parameters of one request that takes the most probable tokens."""
-        return SamplingParams(
-            **self.model_dump(include=set(Denoising.model_fields)) | {"seed": seed}
-        )
-
-
-class ModelArgs(Denoising):
-    """`--model_args`: the engine, the defaults of denoising, and the likelihood estimate.
+class ModelArgs(SamplingSettings, EngineSettings):
+    """`--model_args`: the engine, the defaults of sampling, and the likelihood estimate.
 
     pretrained: "embedded", a checkpoint folder or a Hub id. mc_num, mc_batch_size, mc_eps: see
     `LikelihoodParams`. greedy: whether `is_greedy` is worked out; else it is reported as False.
     """
 
     pretrained: str = Field(min_length=1)
-    dtype: DType = "float32"
-    device: str = "cpu"
-    max_model_len: int = 2048
-    max_num_batched_tokens: int = 4096
-    parity: bool = False
+    seed: int = 0
     add_bos_token: bool = False
     mc_num: int = 128
     mc_batch_size: int | None = None
     mc_eps: float = 1e-3
     greedy: bool = True
 
-    def engine(self) -> Engine:
+    def load(self) -> Engine:
         """A new engine; an option that is wrong is refused before weights are read."""
-        self.params(self.seed)
+        self.sampling()
         self.likelihood(self.seed)
-        config = EngineConfig(
-            device=self.device,
-            dtype=self.dtype,
-            parity=self.parity,
-            max_model_len=self.max_model_len,
-            max_num_batched_tokens=self.max_num_batched_tokens,
-        )
-        return Engine.from_pretrained(self.pretrained, config)
+        return Engine.from_pretrained(self.pretrained, self.engine())
 
     def likelihood(self, seed: int) -> LikelihoodParams:
         """Checked parameters of one estimate."""
@@ -79,8 +47,8 @@ class ModelArgs(Denoising):
         )
 
 
-class GenerationArgs(Denoising):
-    """A task's `generation_kwargs`, over the denoising of `model_args`.
+class GenerationArgs(SamplingSettings):
+    """A task's `generation_kwargs`, over the sampling of `model_args`.
 
     max_gen_toks: tokens of the hole to fill. until: texts that end the answer. do_sample: False
     takes the most probable tokens whatever the temperature, as everywhere in the harness.
@@ -90,26 +58,22 @@ class GenerationArgs(Denoising):
     until: list[str] = Field(default_factory=list)
     do_sample: bool | None = None
     num_beams: Literal[1] = 1
-    temperature: float = 0.0
-    top_p: float | None = None
-    top_k: int | None = None
 
     @field_validator("until", mode="before")
     @classmethod
     def _texts(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value or []
 
-    def sampling(self, seed: int) -> SamplingParams:
+    def of_request(self) -> SamplingParams:
         """Checked parameters of one request."""
-        temperature = self.temperature
+        temperature = self.sampling_values()["temperature"]
         if self.do_sample and not temperature:
             raise InvalidRequest("temperature", temperature, "above 0, as do_sample is True")
         if self.do_sample is False and temperature:
             message = f"temperature={temperature} is not used: do_sample is False"
             warnings.warn(message, UserWarning, stacklevel=2)
             temperature = 0.0
-        params = self.params(seed)
-        return replace(params, temperature=temperature, top_p=self.top_p, top_k=self.top_k)
+        return self.sampling(temperature=temperature)
 
 
 def checked(options: type[Options], values: Mapping[str, object]) -> Options:

@@ -16,11 +16,13 @@ from pydantic import (
 )
 
 from jobs.common.errors import Refused
-from jobs.fill.config import checked, given_values, odd_letters
+from jobs.common.fingerprint import Json
+from jobs.common.paths import InputPaths, OutputPath
+from jobs.common.settings import checked, given_values
 from jobs.train.corpus import FORMS, TAIL_WEIGHT, first_size, shares
 from jobs.train.objective import TimeWeight
 
-__all__ = ["QWEN2", "RECIPES", "Plain", "TrainSpec", "load_train_spec"]
+__all__ = ["QWEN2", "RECIPES", "TrainSpec", "load_train_spec"]
 
 RECIPES = Path(__file__).parent / "recipes"
 """Runs that ship with the package; `--config embedded` is `recipes/embedded.yaml`."""
@@ -37,20 +39,18 @@ NEUTRAL = frozenset({"output", "cpus_per_worker", "threads", "checkpoint_every",
 NEUTRAL |= {"max_failures", "num_workers", "compile"}
 """Fields that change no row and no formula; more workers or compiled blocks round differently."""
 
-Plain = str | int | float | bool | None | list[str] | dict[str, float]
-
 
 class TrainSpec(BaseModel):
     """One training run; every field is a key of its YAML file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    output: str = Field(min_length=1)
+    output: OutputPath
     from_: str | None = Field(default=None, alias="from")
     mask_token_id: int | None = Field(default=None, ge=0)
 
     mix: dict[str, float] | None = Field(default=None, min_length=1)
-    parquet: list[str] | None = Field(default=None, min_length=1)
+    parquet: InputPaths | None = None
     rows: Literal["messages", "response", "text"] | None = None
     max_length: int = Field(default=2048, ge=2)
     on_long: Literal["error", "drop"] = "error"
@@ -99,24 +99,6 @@ class TrainSpec(BaseModel):
     checkpoint_every: int = Field(default=500, ge=1)
     log_every: int = Field(default=10, ge=1)
     max_failures: int = Field(default=2, ge=0)
-
-    @field_validator("parquet", mode="before")
-    @classmethod
-    def _one_parquet(cls, value: object) -> object:
-        return [value] if isinstance(value, str) else value
-
-    @field_validator("parquet")
-    @classmethod
-    def _absolute_parquet(cls, value: list[str] | None) -> list[str] | None:
-        return None if value is None else [os.path.abspath(os.path.expanduser(v)) for v in value]
-
-    @field_validator("output")
-    @classmethod
-    def _absolute_output(cls, value: str) -> str:
-        path = os.path.abspath(os.path.expanduser(value))
-        if "://" in value or odd_letters(path):
-            raise ValueError(f"{value!r} is not valid: a local path without any of % # ? ;")
-        return path
 
     @field_validator("from_")
     @classmethod
@@ -214,11 +196,11 @@ class TrainSpec(BaseModel):
         """Folder or Hub id of the weights it begins with; None for a fresh model."""
         return None if self.from_ is None else self.from_.removeprefix(QWEN2)
 
-    def dump(self) -> dict[str, Plain]:
+    def dump(self) -> dict[str, Json]:
         """Every field under its YAML key; `TrainSpec.model_validate` takes what is not None."""
         return {k: v for k, v in self.model_dump(by_alias=True).items() if v is not None}
 
-    def identity(self) -> dict[str, Plain]:
+    def identity(self) -> dict[str, Json]:
         """The fields that decide what the weights become."""
         own = {name: value for name, value in self.dump().items() if name not in NEUTRAL}
         if self.mix is not None:  # forms are drawn by their number, so their order counts

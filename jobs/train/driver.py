@@ -11,9 +11,11 @@ from pathlib import Path
 
 from dream.model.tokenizer import Tokenizer
 from jobs.common.errors import JobError, Refused
+from jobs.common.fingerprint import Json
 from jobs.common.lock import Lock
+from jobs.common.output import refuse_foreign
 from jobs.common.session import Needs, ray_session
-from jobs.train.config import Plain, TrainSpec
+from jobs.train.config import TrainSpec
 from jobs.train.export import CARD, export
 from jobs.train.metrics import METRICS, read_metrics
 from jobs.train.model import prepare
@@ -36,7 +38,10 @@ def train(spec: TrainSpec, say: Callable[[str], None]) -> None:
     """Train, or go on where the same run was interrupted, and write the checkpoint."""
     output = Path(spec.output)
     work = output / WORK
-    _refuse_foreign(output, work)
+    if importlib.util.find_spec("tensorboard") is None:
+        raise Refused("training writes for TensorBoard: pip install 'dream-cluster[train]'")
+    if not (work / RECORD).exists():
+        refuse_foreign(output, work)
     identity = identity_of(spec)
     with Lock(work / "lock"):
         begun = TrainRecord.read(work / RECORD)
@@ -66,15 +71,7 @@ def _needs(spec: TrainSpec) -> Needs:
     )
 
 
-def _refuse_foreign(output: Path, work: Path) -> None:
-    if importlib.util.find_spec("tensorboard") is None:
-        raise Refused("training writes for TensorBoard: pip install 'dream-cluster[train]'")
-    is_ours = (work / RECORD).exists() or not output.exists()
-    if not is_ours and (output.is_file() or any(path != work for path in output.iterdir())):
-        raise Refused(f"{output} is not empty: choose another --output")
-
-
-def _begin(spec: TrainSpec, work: Path, identity: Mapping[str, Plain]) -> TrainRecord:
+def _begin(spec: TrainSpec, work: Path, identity: Mapping[str, Json]) -> TrainRecord:
     """Prepare the base and the token store; the record says that both are whole."""
     base = work / BASE
     prepare(spec, base)

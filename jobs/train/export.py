@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from itertools import islice
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from torch import Tensor
 
+from jobs.common.files import move_into_place, write_atomically
+from jobs.common.fingerprint import Json
 from jobs.train.checkpoint import final_weights, read_progress
-from jobs.train.config import Plain
 from jobs.train.metrics import read_metrics
 from jobs.train.model import TOKENIZER_FILES
 from jobs.train.record import TrainRecord
@@ -47,10 +47,8 @@ def export(checkpoint: Path, base: Path, output: Path, record: TrainRecord) -> N
         "log": _thinned(output),
     }
     for path in sorted(new.iterdir()):
-        os.replace(path, output / path.name)
-    unfinished = new / CARD
-    unfinished.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    os.replace(unfinished, output / CARD)
+        move_into_place(path, output / path.name)
+    write_atomically(output / CARD, json.dumps(card, indent=1) + "\n")
     new.rmdir()
 
 
@@ -65,7 +63,7 @@ def _write_weights(weights: dict[str, Tensor], folder: Path) -> None:
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def _data(record: TrainRecord) -> dict[str, Plain]:
+def _data(record: TrainRecord) -> dict[str, Json]:
     """What it was trained on, as far as it can be told from outside."""
     names = ("generator_sha256", "data_sha256", "from_sha256")
     about = {name: record.identity[name] for name in names if name in record.identity}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
 from torch.utils.tensorboard.writer import SummaryWriter
+
+from jobs.common.files import write_atomically
 
 __all__ = ["METRICS", "Line", "Metrics", "read_metrics"]
 
@@ -26,9 +27,7 @@ class Metrics:
         path = output / METRICS
         kept = [line for line in read_metrics(output) if line["update"] <= after_update]
         text = "".join(json.dumps(line) + "\n" for line in kept)
-        fresh = path.with_name(f".{METRICS}.{os.getpid()}")
-        fresh.write_text(text, encoding="utf-8")
-        os.replace(fresh, path)
+        write_atomically(path, text)
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(output / TENSORBOARD), purge_step=after_update + 1)
 

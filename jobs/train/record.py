@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from dream.model.loader import resolve, weights_sha256
 from jobs.common.errors import Refused
+from jobs.common.files import write_atomically
+from jobs.common.fingerprint import Json, differences
 from jobs.fill.inputs import scan
 from jobs.tasks.sources import source_sha256, task_modules
-from jobs.train.config import Plain, TrainSpec
+from jobs.train.config import TrainSpec
 from jobs.train.corpus import FORMS
 
 __all__ = ["TrainRecord", "identity_of", "row_modules"]
@@ -26,17 +26,15 @@ class TrainRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    spec: dict[str, Plain]
-    identity: dict[str, Plain]
+    spec: dict[str, Json]
+    identity: dict[str, Json]
     updates: int
     rows: int | None = None
     rows_dropped: int | None = None
 
     def write(self, path: Path) -> None:
         """Written whole or not at all."""
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        os.replace(unfinished, path)
+        write_atomically(path, self.model_dump_json(indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> TrainRecord | None:
@@ -48,21 +46,16 @@ class TrainRecord(BaseModel):
         except (OSError, ValueError) as error:
             raise Refused(f"{path}: not the record of a training run: {error}") from error
 
-    def refuse_other(self, identity: dict[str, Plain], output: str) -> None:
+    def refuse_other(self, identity: dict[str, Json], output: str) -> None:
         """Refuse to go on with other settings; names each that differs."""
-        lines = [
-            f"{name}: {json.dumps(self.identity.get(name))} -> {json.dumps(identity.get(name))}"
-            for name in sorted(self.identity.keys() | identity.keys())
-            if self.identity.get(name) != identity.get(name)
-        ]
-        if lines:
+        if lines := differences(self.identity, identity):
             raise Refused(
                 f"{output} holds another run; choose another --output, or the same settings: "
                 + "; ".join(lines)
             )
 
 
-def identity_of(spec: TrainSpec) -> dict[str, Plain]:
+def identity_of(spec: TrainSpec) -> dict[str, Json]:
     """Settings, data, its code and first weights: everything that decides what comes out."""
     identity = spec.identity()
     identity["generator_sha256"] = source_sha256(row_modules(tuple(spec.mix or ())))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
@@ -21,6 +20,7 @@ from dream.errors import InvalidRequest
 from dream.model.config import read_config
 from dream.model.tokenizer import Tokenizer
 from jobs.common.errors import JobError
+from jobs.common.files import replacing
 from jobs.fill.inputs import scan
 from jobs.train.config import TrainSpec
 from jobs.train.data import arrow_batches
@@ -120,10 +120,10 @@ def _write(spec: TrainSpec, base: Path, path: Path) -> int:
 
 
 def _mark(unfinished: Path, path: Path, dropped: int) -> None:
-    """StepPlan the stream into a file of random access that knows how many rows were left out."""
+    """Turn the stream into a file of random access that knows how many rows were left out."""
     schema = pa.schema(list(SCHEMA)[:2], metadata={DROPPED: json.dumps(dropped)})
-    whole = path.with_suffix(".whole")
     with (
+        replacing(path) as whole,
         pa.memory_map(str(unfinished)) as source,
         pa.ipc.open_stream(source) as stream,
         pa.OSFile(str(whole), "wb") as file,
@@ -131,7 +131,6 @@ def _mark(unfinished: Path, path: Path, dropped: int) -> None:
     ):
         for batch in _nonempty(stream):
             writer.write_batch(pa.RecordBatch.from_arrays(batch.columns[:2], schema=schema))
-    os.replace(whole, path)
     unfinished.unlink()
 
 

@@ -12,8 +12,9 @@ import torch
 from ray.train.torch import get_device
 
 from dream.model.config import read_config
+from jobs.common.fingerprint import Json
 from jobs.train.checkpoint import TrainState, restore, save
-from jobs.train.config import Plain, TrainSpec
+from jobs.train.config import TrainSpec
 from jobs.train.data import MixSource, RowSource, Source, feed
 from jobs.train.loop import new_state, run_updates
 from jobs.train.metrics import Line, Metrics
@@ -23,7 +24,7 @@ from jobs.train.store import TokenStore, eos_of
 __all__ = ["source_of", "train_worker"]
 
 
-def train_worker(config: dict[str, dict[str, Plain] | int]) -> None:
+def train_worker(config: dict[str, dict[str, Json] | int]) -> None:
     """Train to the last update, from the newest checkpoint of the run where there is one."""
     spec = TrainSpec.model_validate(config["spec"])
     last = config["updates"]

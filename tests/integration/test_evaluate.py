@@ -39,8 +39,8 @@ def ray_address(ray_local) -> str:
 
 
 def arguments(out, **changed):
-    """The example of the guide, with smaller granules so that a kill falls between two."""
-    settings = {"--out": out, "--granule": 8} | changed
+    """The example of the guide, with smaller commit batches so that a kill falls between two."""
+    settings = {"--out": out, "--commit-rows": 8} | changed
     return [*shlex.split(EXAMPLE[1]), *(str(part) for pair in settings.items() for part in pair)]
 
 

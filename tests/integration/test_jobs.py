@@ -25,7 +25,7 @@ from jobs.fill.verify import verify
 
 pytestmark = pytest.mark.ray
 
-NUM_ROWS, LIMIT, GRANULE = 84, 72, 4
+NUM_ROWS, LIMIT, COMMIT_ROWS = 84, 72, 4
 BAD = {5: "error", 17: "too_long", 23: "error", 41: "error"}
 """Rows that are malformed, spread over the files, and what becomes of them."""
 
@@ -93,7 +93,7 @@ def ray_address(ray_local) -> str:
 
 
 def arguments(folder, out, **changed):
-    settings = {"--steps": 16, "--temperature": 0.7, "--seed": 3, "--granule": GRANULE}
+    settings = {"--steps": 16, "--temperature": 0.7, "--seed": 3, "--commit-rows": COMMIT_ROWS}
     settings |= {"--limit": LIMIT, "--id-column": "n", "--keep-columns": "n,segments,note"}
     given = ["run", "-i", f"{folder}/in", "-o", out, "--task", "infill", "--model", "embedded"]
     given += ["--no-early-exit"]
@@ -210,7 +210,7 @@ def test_malformed_rows_say_why_and_their_neighbours_are_filled(whole):
 
     said = {n: rows[n]["error_message"] for n in BAD}
     assert "segments=None" in said[5]
-    assert "4000" in said[17]
+    assert "at least 4002 tokens" in said[17]
     assert "segments[1]" in said[23]
     assert "steps=99999" in said[41]
     for n in (4, 6, 16, 18, 22, 24, 40, 42):
@@ -232,12 +232,12 @@ def test_parts_carry_their_provenance(whole):
     assert len({str(pq.read_schema(part).remove_metadata()) for part in whole.parts()}) == 1
 
 
-def test_granules_are_commit_units(whole):
+def test_batches_of_rows_are_commit_units(whole):
     sizes = [part.num_rows for part in read_manifest(whole).parts]
 
     assert sum(sizes) == LIMIT
-    assert max(sizes) <= 2 * GRANULE
-    assert len(sizes) >= LIMIT // (2 * GRANULE)
+    assert max(sizes) <= 2 * COMMIT_ROWS
+    assert len(sizes) >= LIMIT // (2 * COMMIT_ROWS)
 
 
 def test_the_kill_landed_in_the_middle_of_the_job(killed):

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.__main__ import NOT_SETTINGS, main, run
+from jobs.__main__ import main, run
+from jobs.common.options import NOT_SETTINGS
 from jobs.fill.config import JobSpec
 from jobs.fill.ledger import CommitLog
 from jobs.fill.manifest import finalize

@@ -18,7 +18,8 @@ def spec_of(**more):
     [
         ({}, {"CPU": 3.0}),
         ({"replicas": 2}, {"CPU": 4.0}),
-        ({"device": "cuda", "replicas": 2}, {"CPU": 3.0, "GPU": 2.0}),
+        ({"replicas": 2, "threads": 2}, {"CPU": 6.0}),
+        ({"device": "cuda", "replicas": 2, "threads": 8}, {"CPU": 3.0, "GPU": 2.0}),
     ],
 )
 def test_a_cluster_that_is_large_enough_is_taken(settings, resources):
@@ -30,6 +31,7 @@ def test_a_cluster_that_is_large_enough_is_taken(settings, resources):
     [
         ({}, {"CPU": 2.0}, "--replicas 1 on cpu takes 3 CPUs, and Ray has 2"),
         ({"replicas": 4}, {"CPU": 5.0}, "--replicas 4 on cpu takes 6 CPUs"),
+        ({"replicas": 2, "threads": 3}, {"CPU": 7.0}, "--replicas 2 on cpu takes 8 CPUs"),
         ({"device": "cuda"}, {"CPU": 8.0}, "on cuda takes 1 GPUs, and Ray has 0"),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import io
-import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,12 +11,13 @@ import pytest
 
 from jobs.__main__ import main
 from jobs.common.errors import Refused
-from jobs.evaluate.command import NOT_SETTINGS, evaluate
+from jobs.common.options import NOT_SETTINGS
+from jobs.common.settings import ModelSettings
+from jobs.evaluate.command import evaluate
 from jobs.evaluate.config import KEPT, EvalSpec, Run, load_eval_spec
-from jobs.evaluate.questions import input_files, question_seed, refuse_trivial, write_if_changed
+from jobs.evaluate.questions import input_files, question_seed, refuse_trivial
 from jobs.evaluate.suites import build_suites
-from jobs.fill.config import ModelSettings
-from jobs.fill.inputs import input_columns
+from jobs.fill.columns import input_columns
 
 BASE = {"suite": "infill-eq", "model": "embedded", "output": "/out"}
 
@@ -98,12 +98,12 @@ def test_a_preset_gives_values_that_flags_beat():
 
 def test_a_job_has_every_shared_setting_and_its_own_algorithm_and_order():
     spec = spec_of(
-        temperature=0.5, top_k=3, seed=7, replicas=2, granule=9, eps=0.01, dtype="float16"
+        temperature=0.5, top_k=3, seed=7, replicas=2, commit_rows=9, eps=0.01, dtype="float16"
     )
 
     job = spec.job(Run(alg="origin", order="confidence"))
 
-    for name in set(ModelSettings.model_fields) - {"output"}:
+    for name in set(ModelSettings.model_fields) - {"output", "steps", "alg", "order"}:
         assert getattr(job, name) == getattr(spec, name)
     assert (job.alg, job.order, job.record_order) == ("origin", "confidence", True)
     assert job.output == "/out/runs/origin-confidence"
@@ -111,7 +111,7 @@ def test_a_job_has_every_shared_setting_and_its_own_algorithm_and_order():
 
 
 def test_what_changes_no_answer_is_no_part_of_the_identity():
-    same = spec_of(replicas=3, granule=5, output="/elsewhere")
+    same = spec_of(replicas=3, commit_rows=5, output="/elsewhere")
 
     assert same.identity() == spec_of().identity()
     for changed in ({"num": 3}, {"steps": "2"}, {"seed": 1}, {"alg": "origin"}, {"top_p": 0.5}):
@@ -129,7 +129,7 @@ def test_the_questions_are_rows_that_a_job_reads_with_paired_seeds():
     assert len({pq.read_schema(io.BytesIO(file.content)) for file in files}) == 1
     table = pq.read_table(io.BytesIO(files[1].content))
     columns = input_columns(spec.job(spec.runs[0]), table.schema)
-    assert (columns.form, columns.keep) == ("segments", tuple(KEPT))
+    assert (columns.layout, columns.keep) == ("segments", tuple(KEPT))
     rows = table.to_pylist()
     assert [(row["question"], row["steps_asked"], row["steps"]) for row in rows] == [
         *((n, "2", 2) for n in range(3)),
@@ -196,18 +196,6 @@ def test_one_question_is_asked_many_times_where_answers_are_drawn(more):
     (suite,) = build_suites(spec.suite, spec.options())
 
     refuse_trivial(suite, spec)
-
-
-def test_a_file_that_holds_the_same_already_keeps_its_time(tmp_path):
-    path = tmp_path / "new" / "file"
-    assert write_if_changed(path, b"one")
-    os.utime(path, ns=(1, 1))
-
-    assert not write_if_changed(path, b"one")
-    assert path.stat().st_mtime_ns == 1
-    assert write_if_changed(path, b"two")
-    assert path.read_bytes() == b"two"
-    assert [file.name for file in path.parent.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(

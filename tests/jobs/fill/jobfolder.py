@@ -41,7 +41,7 @@ def commit(
     ledger=True,
     path=INPUT,
 ) -> Path:
-    """One granule: the rows `start` to `stop` of the input."""
+    """One commit batch: the rows `start` to `stop` of the input."""
     hashes = row_hashes(path, start, stop - start)
     part = folder.data / f"{name}-0.parquet"
     schema = part_table(hashes, statuses).schema

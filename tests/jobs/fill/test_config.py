@@ -4,59 +4,56 @@ from __future__ import annotations
 
 import pytest
 
+from dream import EngineConfig, SamplingParams
+from dream.options import options_of
 from jobs.common.errors import Refused
-from jobs.fill.config import NEUTRAL, JobRecord, JobSpec, digest, load_spec
+from jobs.common.fingerprint import digest
+from jobs.fill.config import NEUTRAL, JobRecord, JobSpec, load_spec
+
+
+def another(one):
+    """A value that an option allows and that is not its default."""
+    if one.kind is bool:
+        return not one.default
+    if one.kind is str:
+        return next(choice for choice in reversed(one.choices or ("x",)) if choice != one.default)
+    low = 0 if one.low is None else one.low
+    values = (0.9, 1.5) if one.kind is float else (1, 2, 3, 5)
+    return next(n for n in values if n >= low and n != one.default)
+
 
 BASE = {"input": ["/in"], "output": "/out", "task": "generate", "model": "embedded"}
-CHANGED = {
+OF_JOB = {
     "task": "infill",
     "model": "other/model",
-    "dtype": "bfloat16",
-    "device": "cuda",
     "prompt_column": "text",
     "id_column": "id",
     "keep_columns": ["a"],
+    "parameter_columns": ["steps"],
     "max_new_tokens": 7,
     "mask_token": "_",
-    "steps": 5,
-    "alg": "origin",
-    "alg_temp": 0.5,
-    "eps": 0.01,
-    "temperature": 0.7,
-    "top_p": 0.9,
-    "top_k": 40,
-    "order": "random",
-    "early_exit": False,
-    "threshold": 0.9,
-    "low_threshold": 0.5,
-    "factor": 1.0,
-    "entropy_bound": 0.1,
-    "entropy_threshold": 0.2,
-    "min_commits": 2,
-    "max_commits": 4,
-    "block_length": 32,
-    "frontier": 16,
-    "eos_frontier": 8,
-    "eos_annealing": 2.0,
-    "egi_temperature": 0.9,
-    "history": 2,
-    "history_top": 8,
-    "grow_to": 256,
-    "window": "dual",
-    "refresh_every": 4,
-    "vicinity": 2,
-    "suffix_window": 16,
-    "seed": 1,
     "record_order": True,
     "limit": 10,
 }
+"""Settings that no declaration of dream has, each with another value than its default."""
+
+DECLARED = {**options_of(SamplingParams), **options_of(EngineConfig)}
+SPECIAL = {"device": "cuda", "attention": "sdpa"}
+"""Declared settings for which not every value of their type would do."""
+
+CHANGED = OF_JOB | {
+    name: SPECIAL.get(name, another(one))
+    for name, one in DECLARED.items()
+    if one.changes_tokens and name != "tensor_parallel"  # only 1 is possible in a job
+}
 NEEDS = {
-    "low_threshold": {"threshold": 0.8},
+    "low_threshold": {"threshold": 0.9999},
     "min_commits": {"threshold": 0.8},
     "max_commits": {"threshold": 0.8},
     "refresh_every": {"window": "prefix"},
     "vicinity": {"window": "prefix"},
     "suffix_window": {"block_length": 8},
+    "cuda_graphs": {"device": "cuda", "dtype": "bfloat16"},
 }
 """What a setting is refused without."""
 
@@ -64,13 +61,13 @@ UNCHANGED = {
     "input": ["/elsewhere"],
     "output": "/other",
     "replicas": 3,
-    "granule": 9,
+    "commit_rows": 9,
     "on_row_error": "fail",
-}
+} | {name: another(one) for name, one in DECLARED.items() if not one.changes_tokens}
 
 
 def test_every_setting_is_known_to_matter_or_not():
-    assert set(CHANGED) | set(UNCHANGED) == set(JobSpec.model_fields)
+    assert {*CHANGED, *UNCHANGED, "tensor_parallel"} == set(JobSpec.model_fields)
     assert set(UNCHANGED) == NEUTRAL
 
 
@@ -110,7 +107,7 @@ def test_a_flag_beats_the_file_and_the_file_beats_the_default(tmp_path):
 
     spec = load_spec({"steps": 8}, config)
 
-    assert (spec.steps, spec.seed, spec.granule, spec.task) == (8, 9, 128, "infill")
+    assert (spec.steps, spec.seed, spec.commit_rows, spec.task) == (8, 9, 128, "infill")
 
 
 def test_paths_become_absolute_so_that_a_resume_runs_anywhere(tmp_path, monkeypatch):
@@ -141,7 +138,10 @@ def test_paths_become_absolute_so_that_a_resume_runs_anywhere(tmp_path, monkeypa
         ({"grow_to": 4096}, "grow_to=4096 is not valid"),
         ({"order": "random", "alg": "origin"}, "alg 'origin' has no order"),
         ({"task": "translate"}, "task='translate' is not valid: 'generate' or 'infill'"),
-        ({"seed": -1}, "seed=-1 is not valid: greater than or equal to 0"),
+        ({"seed": -1}, "seed=-1 is not valid: None or an integer 0.."),
+        ({"tensor_parallel": 2}, "tensor_parallel=2 is not valid: 1, as a replica"),
+        ({"max_logit_rows": 0}, "max_logit_rows=0 is not valid: an integer >= 1"),
+        ({"cuda_graphs": True}, "cuda_graphs=True is not valid: false but on CUDA"),
         ({"limit": 0}, "limit=0 is not valid: greater than"),
         ({"output": "s3://bucket/out"}, "not URIs"),
         ({"output": "a\0b"}, "NUL"),
@@ -177,3 +177,12 @@ def test_keep_columns_reads_a_star_or_a_list():
     assert load_spec(BASE | {"keep_columns": "*"}).keep_columns is None
     assert load_spec(BASE | {"keep_columns": "a, b"}).keep_columns == ["a", "b"]
     assert load_spec(BASE | {"keep_columns": ""}).keep_columns == []
+
+
+def test_every_engine_setting_reaches_the_engine_of_a_replica():
+    values = {"max_model_len": 99, "max_cache_tokens": 0, "quantum": 7, "parity": True}
+
+    config = load_spec(BASE | values).engine()
+
+    assert {name: getattr(config, name) for name in values} == values
+    assert (config.threads, load_spec(BASE | {"threads": 3}).engine().threads) == (1, 3)

@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 import typer.main
 
+from dream import EngineConfig, SamplingParams
+from dream.options import options_of
 from jobs.__main__ import app, main, run
-from jobs.fill.inputs import OUTPUT_NAMES
+from jobs.fill.columns import OUTPUT_NAMES
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "jobs.md").read_text(encoding="utf-8")
 COMMAND = re.compile(r"python -m jobs (\w+) (.*)")
@@ -36,10 +38,17 @@ def test_every_command_in_the_guide_parses():
 
 
 def test_every_flag_and_every_output_column_is_in_the_guide():
-    for name in set(inspect.signature(run).parameters) - {"ctx", "early_exit"}:
+    """Flags of declared options stand on the page that is made of the declaration."""
+    declared = {*options_of(SamplingParams), *options_of(EngineConfig)}
+    for name in set(inspect.signature(run).parameters) - {"ctx"} - declared:
         assert f"--{name.replace('_', '-')}" in GUIDE
     for name in OUTPUT_NAMES:
         assert f"`{name}`" in GUIDE
+
+
+def test_the_guide_names_every_engine_setting_that_changes_no_row():
+    for name, one in options_of(EngineConfig).items():
+        assert one.changes_tokens or f"`{name}`" in GUIDE
 
 
 @pytest.mark.ray

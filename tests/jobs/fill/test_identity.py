@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -78,16 +76,6 @@ def test_files_without_rows_take_no_part():
 
     assert index.locate(row_hashes("b", 0, 1)).files.tolist() == [1]
     assert index.locate(np.array([], dtype=np.uint64)).rows.tolist() == []
-
-
-@given(st.integers(0, 2**63 - 1), st.integers(0, 2**64 - 1))
-def test_a_row_seed_is_a_keyed_hash_below_2_to_63(job_seed, row_hash):
-    seed = row_seed(job_seed, row_hash)
-
-    key, message = job_seed.to_bytes(8, "little"), row_hash.to_bytes(8, "little")
-    digest = hashlib.blake2b(message, digest_size=8, key=key).digest()
-    assert seed == int.from_bytes(digest, "little") >> 1
-    assert 0 <= seed < 2**63
 
 
 def test_row_seeds_differ_between_rows_and_between_jobs():

@@ -10,15 +10,7 @@ import pytest
 
 from jobs.common.errors import Refused
 from jobs.fill.config import JobSpec
-from jobs.fill.inputs import input_columns, scan
-
-
-def spec_of(task="generate", **more):
-    return JobSpec(input=["/in"], output="/out", task=task, model="embedded", **more)
-
-
-def schema_of(**columns):
-    return pa.schema(list(columns.items()))
+from jobs.fill.inputs import scan
 
 
 def write(path, **columns):
@@ -121,81 +113,3 @@ def test_paths_that_ray_would_misread_are_refused(tmp_path, letter):
         scan([path])
     with pytest.raises(ValueError, match="a path without"):
         JobSpec(input=["/in"], output=f"/o{letter}", task="generate", model="embedded")
-
-
-@pytest.mark.parametrize(
-    ("task", "columns", "form"),
-    [
-        ("generate", {"prompt": pa.string()}, "prompt"),
-        ("infill", {"text_with_masks": pa.large_string()}, "text_with_masks"),
-        (
-            "infill",
-            {"prefix": pa.string(), "suffix": pa.string(), "mask_len": pa.int8()},
-            "prefix_suffix",
-        ),
-        ("infill", {"segments": pa.list_(pa.struct([("text", pa.string())]))}, "segments"),
-        ("infill", {"prompt": pa.string(), "text_with_masks": pa.string()}, "text_with_masks"),
-    ],
-)
-def test_the_form_of_the_input_follows_from_its_columns(task, columns, form):
-    assert input_columns(spec_of(task), schema_of(**columns)).form == form
-
-
-def test_prompt_column_names_the_text_of_either_task():
-    schema = schema_of(question=pa.string(), prompt=pa.string(), text_with_masks=pa.string())
-
-    asked = input_columns(spec_of(prompt_column="question"), schema)
-    filled = input_columns(spec_of("infill", prompt_column="question"), schema)
-
-    assert (asked.form, asked.template) == ("prompt", ("question",))
-    assert (filled.form, filled.template) == ("text_with_masks", ("question",))
-
-
-def test_parameters_of_a_row_are_consumed_and_the_rest_is_kept():
-    schema = schema_of(
-        prompt=pa.string(), steps=pa.int64(), seed=pa.uint64(), id=pa.string(), x=pa.float32()
-    )
-
-    columns = input_columns(spec_of(id_column="id"), schema)
-
-    assert columns.parameters == ("steps", "seed")
-    assert columns.keep == ("prompt", "id", "x")
-    narrow = input_columns(spec_of(id_column="id", keep_columns=["x"]), schema)
-    assert narrow.keep == ("x",)
-    assert narrow.read == ("x", "prompt", "steps", "seed", "id")
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"text": pa.string()}, "reads prompt"),
-        ({"prompt": pa.int64()}, "'prompt' is int64, not a string"),
-        ({"prompt": pa.string(), "row_hash": pa.uint64()}, "'row_hash' is reserved"),
-        ({"prompt": pa.string(), "_dream_x": pa.string()}, "'_dream_x' is reserved"),
-        ({"prompt": pa.string(), "status": pa.string()}, "name of an output column"),
-        ({"prompt": pa.string(), "steps": pa.float64()}, "'steps' is double, not an integer"),
-    ],
-)
-def test_columns_that_cannot_work_are_refused(columns, message):
-    with pytest.raises(Refused) as refusal:
-        input_columns(spec_of(), schema_of(**columns))
-
-    assert message in str(refusal.value)
-
-
-def test_an_output_name_may_be_left_out_of_what_is_kept():
-    schema = schema_of(prompt=pa.string(), output=pa.string())
-
-    assert input_columns(spec_of(keep_columns=["prompt"]), schema).keep == ("prompt",)
-
-
-def test_two_forms_at_once_and_columns_that_are_not_there_are_refused():
-    segments = pa.list_(pa.struct([("text", pa.string())]))
-    both = schema_of(text_with_masks=pa.string(), segments=segments)
-    with pytest.raises(Refused, match="has text_with_masks and segments"):
-        input_columns(spec_of("infill"), both)
-    for wrong in ({"prompt_column": "q"}, {"id_column": "q"}, {"keep_columns": ["q"]}):
-        with pytest.raises(Refused, match="no column 'q'"):
-            input_columns(spec_of(**wrong), schema_of(prompt=pa.string()))
-    with pytest.raises(Refused, match="not list<struct"):
-        input_columns(spec_of("infill"), schema_of(segments=pa.string()))

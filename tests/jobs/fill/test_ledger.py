@@ -1,12 +1,14 @@
-"""The ledger says which granules count, and a new attempt cuts older writers off."""
+"""The ledger says which commit batches count, and a new attempt cuts older writers off."""
 
 from __future__ import annotations
+
+import json
 
 import pyarrow.parquet as pq
 import pytest
 
 from jobs.common.errors import Refused
-from jobs.fill.ledger import CommitLog, JobFolder, write_atomically
+from jobs.fill.ledger import CommitLog, JobFolder
 from tests.jobs.fill.jobfolder import begin, commit
 
 
@@ -23,11 +25,21 @@ def test_a_folder_without_a_job_is_refused(tmp_path):
         JobFolder(tmp_path).read_record()
     (tmp_path / "_dream").mkdir()
     (tmp_path / "_dream" / "job.json").write_text("{}")
-    with pytest.raises(Refused, match="is not a job"):
+    with pytest.raises(Refused, match="is not a job of this version: job_id is required"):
         JobFolder(tmp_path).read_record()
 
 
-def test_only_committed_granules_own_parts(tmp_path):
+def test_a_job_of_an_older_version_is_refused_by_the_setting_that_is_gone(tmp_path):
+    folder, record = begin(tmp_path / "out", 5)
+    old = record.model_dump()
+    old["spec"]["granule"] = old["spec"].pop("commit_rows")
+    (folder.meta / "job.json").write_text(json.dumps(old))
+
+    with pytest.raises(Refused, match=r"not a job of this version: spec\.granule: no such setting"):
+        folder.read_record()
+
+
+def test_only_committed_batches_own_parts(tmp_path):
     folder, _ = begin(tmp_path / "out", 6)
     done = commit(folder, "part-a-00000000", 0, 3)
     commit(folder, "part-a-00000001", 3, 6, ledger=False)
@@ -83,10 +95,3 @@ def test_a_ledger_that_would_lose_rows_is_refused_with_the_remedy(tmp_path):
     part.unlink()
     with pytest.raises(Refused, match="has 0 rows on disk, not 3; delete"):
         CommitLog(folder).check()
-
-
-def test_an_atomic_write_leaves_no_other_file(tmp_path):
-    write_atomically(tmp_path / "a.json", "1")
-    write_atomically(tmp_path / "a.json", "2")
-
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "2")]

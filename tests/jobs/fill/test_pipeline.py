@@ -23,7 +23,7 @@ def test_a_plan_that_ray_would_run_without_checkpoints_is_an_error(tmp_path):
         write(Ineligible(), tmp_path, pa.schema([]))  # type: ignore[arg-type]
 
 
-def test_no_part_name_is_a_prefix_of_another_and_a_granule_is_found_by_its_part(tmp_path):
+def test_no_part_name_is_a_prefix_of_another_and_a_batch_is_found_by_its_part(tmp_path):
     from jobs.fill.ledger import CommitLog, JobFolder
     from jobs.fill.parts import PartNames
 
@@ -33,7 +33,7 @@ def test_no_part_name_is_a_prefix_of_another_and_a_granule_is_found_by_its_part(
     for one in stems:
         assert [other for other in stems if other.startswith(one)] == [one]
         part = tmp_path / f"{one}-0.parquet"
-        assert CommitLog(JobFolder(tmp_path)).granule_of(part) == one
+        assert CommitLog(JobFolder(tmp_path)).batch_of(part) == one
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from itertools import pairwise
 
 import pyarrow as pa
 import pytest
@@ -13,9 +12,9 @@ from hypothesis import strategies as st
 from dream.errors import ContextLengthExceeded, InvalidRequest
 from dream.request import Completion, Span, StepEvent, Usage
 from dream.template import Fixed, Hole
+from jobs.fill.columns import LAYOUTS, OUTPUT_NAMES, ColumnMap
 from jobs.fill.config import JobSpec
 from jobs.fill.identity import row_seed
-from jobs.fill.inputs import FORMS, OUTPUT_NAMES, ColumnMap
 from jobs.fill.rows import (
     commit_steps,
     completed,
@@ -24,7 +23,6 @@ from jobs.fill.rows import (
     output_schema,
     output_table,
     prepare,
-    split_masks,
 )
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -32,6 +30,8 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 class Letters:
     """A tokenizer of one token for each character that loses case, so that copies show."""
+
+    max_token_bytes = 4
 
     def encode(self, text):
         return [ord(letter) for letter in text.lower()]
@@ -44,13 +44,15 @@ def spec_of(task="infill", **more):
     return JobSpec(input=["/in"], output="/out", task=task, model="embedded", **more)
 
 
-def columns_of(form, parameters=(), keep=(), own_id=None):
-    return ColumnMap(form=form, template=FORMS[form], parameters=parameters, keep=keep, id=own_id)
+def columns_of(layout, parameters=(), keep=(), own_id=None):
+    return ColumnMap(
+        layout=layout, template=LAYOUTS[layout], parameters=parameters, keep=keep, id=own_id
+    )
 
 
 def fill(prepared, letter="z"):
     """The completion in which every hole holds `letter`."""
-    template = prepared.template(Letters(), 10**6)
+    template = prepared.text.encode(Letters().encode)
     spans = [
         Span(id=hole.id, start=hole.start, end=hole.end, token_ids=[ord(letter)] * (h.num_tokens))
         for hole, h in zip(
@@ -62,22 +64,6 @@ def fill(prepared, letter="z"):
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-
-
-@given(
-    st.lists(st.tuples(texts, st.integers(0, 4)), max_size=5),
-    st.sampled_from(["<|mask|>", "_", "[MASK]", ".*", "ab"]),
-)
-def test_text_with_masks_is_cut_at_masks_and_nowhere_else(parts, mask):
-    text = "".join(given + mask * count for given, count in parts)
-
-    pieces = split_masks(text, mask)
-
-    again = "".join(mask * p.num_tokens if isinstance(p, Hole) else p for p in pieces)
-    assert again == text
-    for one, next_one in pairwise(pieces):
-        assert isinstance(one, Hole) != isinstance(next_one, Hole)
-    assert not any(isinstance(piece, str) and mask in piece for piece in pieces)
 
 
 @given(texts, st.integers(1, 5), texts)
@@ -100,9 +86,9 @@ def test_a_prompt_is_followed_by_one_hole_and_the_output_is_the_hole():
     prepared = prepare({"prompt": "Ab", "max_new_tokens": None}, spec, columns, 1)
     longer = prepare({"prompt": "Ab", "max_new_tokens": 5}, spec, columns, 1)
 
-    template = prepared.template(Letters(), 100)
+    template = prepared.text.encode(Letters().encode)
     assert list(template.segments) == [Fixed([97, 98]), Hole(3)]
-    assert longer.pieces[1] == Hole(5)
+    assert longer.text.pieces[1] == Hole(5)
     row = completed(
         prepared, fill(prepared), Letters(), mean_confidence=None, latency_ms=1.0, finished_at=NOW
     )
@@ -121,9 +107,9 @@ def test_prefix_suffix_and_segments_make_the_same_text():
     named = prepare({"segments": segments}, spec_of(), columns_of("segments"), 1)
 
     for prepared in (parts, named):
-        assert prepared.whole(["xy"]) == "def f(xy): pass"
-    assert named.template(Letters(), 99).holes[0].id == "args"
-    assert parts.template(Letters(), 99).holes[0].id == "0"
+        assert prepared.output(["xy"]) == "def f(xy): pass"
+    assert named.text.encode(Letters().encode).holes[0].id == "args"
+    assert parts.text.encode(Letters().encode).holes[0].id == "0"
 
 
 def test_empty_text_makes_no_token_and_no_failure():
@@ -131,24 +117,37 @@ def test_empty_text_makes_no_token_and_no_failure():
 
     prepared = prepare(cells, spec_of(), columns_of("prefix_suffix"), 1)
 
-    assert list(prepared.template(Letters(), 9).segments) == [Hole(2)]
+    assert prepared.text.pieces == (Hole(2),)
 
 
 def test_a_row_has_its_own_seed_unless_it_brings_one():
     spec = spec_of("generate", seed=5, steps=9)
     columns = columns_of("prompt", ("seed", "steps"))
 
-    derived = prepare({"prompt": "a", "seed": None, "steps": None}, spec, columns, 77)
-    brought = prepare({"prompt": "a", "seed": 3, "steps": 4}, spec, columns, 77)
+    derived = prepare({"prompt": "a", "seed": None, "steps": None}, spec, columns, 77).params
+    brought = prepare({"prompt": "a", "seed": 3, "steps": 4}, spec, columns, 77).params
 
-    assert (derived.seed, derived.steps) == (row_seed(5, 77), None)
+    assert (derived.seed, derived.steps) == (row_seed(5, 77), 9)
     assert (brought.seed, brought.steps) == (3, 4)
-    assert spec.sampling(seed=3, steps=derived.steps).steps == 9
-    assert spec.sampling(seed=3, steps=brought.steps).steps == 4
+
+
+def test_any_sampling_parameter_may_be_the_rows_own_and_null_is_the_jobs():
+    spec = spec_of("generate", temperature=0.5, top_k=7)
+    columns = columns_of("prompt", ("temperature", "top_k", "early_exit", "order", "window"))
+    own = {"temperature": 1, "top_k": None, "early_exit": False, "order": None}
+
+    params = prepare({"prompt": "a", "window": "dual", **own}, spec, columns, 1).params
+
+    assert (params.temperature, params.top_k, params.early_exit) == (1, 7, False)
+    assert (params.order, params.window) == ("confidence", "dual")
+    for wrong in ({"temperature": float("nan")}, {"order": "best"}, {"top_k": 0}):
+        with pytest.raises(InvalidRequest) as error:
+            prepare({"prompt": "a", **wrong}, spec, columns, 1)
+        assert error.value.field in wrong
 
 
 @pytest.mark.parametrize(
-    ("form", "cells", "field"),
+    ("layout", "cells", "field"),
     [
         ("prompt", {"prompt": None}, "prompt"),
         ("prompt", {"prompt": "a", "steps": True}, "steps"),
@@ -163,24 +162,38 @@ def test_a_row_has_its_own_seed_unless_it_brings_one():
         ("segments", {"segments": [{"text": None, "hole": None}]}, "segments[0]"),
         ("segments", {"segments": [{"hole": "3"}]}, "segments[0].hole"),
         ("segments", {"segments": [{"text": 3}]}, "segments[0].text"),
+        ("segments", {"segments": [{"text": "a", "priority": 1}]}, "segments[0]"),
+        ("segments", {"segments": [{"text": "a", "id": "x"}]}, "segments[0]"),
+        ("segments", {"segments": [{"hole": 1, "priority": "1"}]}, "segments[0].priority"),
     ],
 )
-def test_a_malformed_row_says_which_field_is_wrong(form, cells, field):
+def test_a_malformed_row_says_which_field_is_wrong(layout, cells, field):
+    spec = spec_of("generate" if layout == "prompt" else "infill")
+    parameters = tuple(name for name in ("steps", "max_new_tokens") if name in cells)
+
     with pytest.raises(InvalidRequest) as error:
-        prepare(cells, spec_of("generate" if form == "prompt" else "infill"), columns_of(form), 1)
+        prepare(cells, spec, columns_of(layout, parameters), 1)
 
     assert error.value.field == field
 
 
-def test_holes_that_are_too_long_are_told_before_a_template_is_built():
+def test_a_text_that_is_too_long_is_a_status_of_its_own():
     many = "_a" * 3000
     columns = columns_of("text_with_masks")
     prepared = prepare({"text_with_masks": many}, spec_of(mask_token="_"), columns, 1)
 
     with pytest.raises(ContextLengthExceeded) as error:
-        prepared.template(Letters(), 512)
+        prepared.text.check_length(512, 4)
 
     assert failed(error.value, {}).status == "too_long"
+
+
+def test_the_priority_of_a_hole_is_kept():
+    segments = [{"text": "a"}, {"hole": 2, "priority": 3}, {"hole": 1, "priority": None}]
+
+    prepared = prepare({"segments": segments}, spec_of(), columns_of("segments"), 1)
+
+    assert prepared.text.holes == (Hole(2, None, 3), Hole(1))
 
 
 def test_an_error_becomes_a_row_of_its_type_and_message():

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from dream.errors import EngineError
 from dream.model.loader import resolve
+from jobs.fill.columns import input_columns
 from jobs.fill.config import JobSpec
 from jobs.fill.identity import FileRows, row_hashes, row_seed
-from jobs.fill.inputs import input_columns
 from jobs.fill.rows import output_schema
 from jobs.fill.stages import GenerateRows, StagePlan, select_rows
 

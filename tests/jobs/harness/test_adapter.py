@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
-import shlex
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -33,6 +30,7 @@ from dream import (
 )
 from dream.errors import CheckpointError, ContextLengthExceeded
 from dream.likelihood import LikelihoodParams
+from dream.options import options_of
 from jobs.harness.adapter import DreamLM, NotServed
 from jobs.harness.args import GenerationArgs, ModelArgs
 from tests.models import golden_engine
@@ -101,33 +99,13 @@ def given_ids(request):
     return list(request.template.segments[0].token_ids)
 
 
-def test_the_guide_runs_and_prints_what_it_says(tmp_path):
-    """The harness's own command line, in a process of its own, without a network."""
-    rows, fill, choose, command = re.findall(r"```(?:json|yaml|sh)\n(.*?)```", GUIDE, re.DOTALL)
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "puzzles.jsonl").write_text(rows)
-    (tmp_path / "tasks" / "fill.yaml").write_text(fill)
-    (tmp_path / "tasks" / "choose.yaml").write_text(choose)
-    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
+def test_every_option_of_the_adapter_is_in_the_guide_and_the_declared_ones_are_linked():
+    declared = {*options_of(SamplingParams), *options_of(EngineConfig)}
 
-    done = subprocess.run(
-        [sys.executable, *shlex.split(command)[1:]],
-        cwd=tmp_path,
-        env={"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", **offline},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stderr
-    results = json.loads(next((tmp_path / "out").rglob("results_*.json")).read_text())["results"]
-    assert results["sudoku_fill"]["exact_match,none"] == 1
-    assert results["sudoku_choose"]["acc,none"] == 1
-
-
-def test_every_option_is_in_the_guide():
-    for name in (*ModelArgs.model_fields, *GenerationArgs.model_fields):
+    for name in {*ModelArgs.model_fields, *GenerationArgs.model_fields} - declared:
         assert f"`{name}`" in GUIDE
+    assert "](decoding.md" in GUIDE
+    assert "](jobs.md#engine-settings)" in GUIDE
 
 
 def test_the_metrics_count_right_and_wrong_answers():
@@ -206,14 +184,24 @@ def test_every_sampling_option_reaches_the_engine(engine):
 
 def test_places_histories_and_windows_reach_the_engine_from_either_side(engine):
     given = {"block_length": 8, "window": "dual", "refresh_every": 4, "eos_frontier": 0}
-    fake, model = scripted(engine, [], **given)
-    kwargs = {"vicinity": 2, "history": 3, "egi_temperature": 0.9, "suffix_window": 16}
+    fake, model = scripted(engine, [], temperature=0.7, **given)
+    kwargs = {"vicinity": 2, "egi_temperature": 0.9, "suffix_window": 16}
 
     model.generate_until(generates((PUZZLE, kwargs)))
 
     params = fake.asked[0].params
-    wanted = given | kwargs
+    wanted = given | kwargs | {"temperature": 0.7}
     assert {name: getattr(params, name) for name in wanted} == wanted
+
+
+def test_every_engine_setting_is_a_model_arg_and_none_is_changed():
+    values = {"max_logit_rows": 9, "quantum": 5, "max_cache_tokens": 0, "compile": False}
+
+    args = ModelArgs(pretrained="embedded", **values)
+
+    assert args.engine() == EngineConfig(**values)
+    assert {*options_of(EngineConfig), *options_of(SamplingParams)} < {*ModelArgs.model_fields}
+    assert {*options_of(SamplingParams)} < {*GenerationArgs.model_fields}
 
 
 def test_a_context_leaves_room_for_what_a_hole_may_grow_to(engine):
@@ -226,13 +214,14 @@ def test_a_context_leaves_room_for_what_a_hole_may_grow_to(engine):
 
 
 def test_greedy_denoising_draws_nothing_and_grows_nothing(engine):
-    fake, model = scripted(engine, [], egi_temperature=1.0, grow_to=64, mc_num=1)
+    drawn = {"temperature": 0.9, "egi_temperature": 1.0}
+    fake, model = scripted(engine, [], grow_to=64, mc_num=1, **drawn)
 
     with pytest.raises(AttributeError, match="log_likelihood"):  # the fake scores nothing
         model.loglikelihood(scores(("S:", "1234")))
 
     params = fake.asked[0].params
-    assert (params.egi_temperature, params.grow_to) == (None, None)
+    assert (params.temperature, params.egi_temperature, params.grow_to) == (0, None, None)
 
 
 def test_repeats_of_a_prompt_differ_and_the_order_of_requests_does_not_matter(model):
@@ -333,7 +322,7 @@ def test_do_sample_false_is_greedy_and_says_what_it_does_not_use(engine):
     ("field", "options"),
     [
         ("trust_remote_code", "pretrained=embedded,trust_remote_code=True"),
-        ("temperature", "pretrained=embedded,temperature=0.2"),
+        ("max_cache_tokens", "pretrained=embedded,max_cache_tokens=-1"),
         ("pretrained", "steps=3"),
         ("steps", "pretrained=embedded,steps=0"),
         ("mc_num", "pretrained=embedded,mc_num=0"),
@@ -488,7 +477,7 @@ def test_the_adapter_alone_needs_the_extra_and_says_how_to_get_it(monkeypatch):
     importing = re.compile(r"^\s*(?:from|import) lm_eval", re.M)
     folder = Path(jobs.__file__).parent
     needing = [path.name for path in folder.rglob("*.py") if importing.search(path.read_text())]
-    assert needing == ["harness.py"]
+    assert needing == ["adapter.py"]
 
     for name in [name for name in sys.modules if name.startswith("lm_eval")]:
         monkeypatch.delitem(sys.modules, name)

@@ -184,7 +184,7 @@ def test_metrics_go_on_after_the_checkpoint_they_go_on_from(tmp_path):
 def test_a_folder_that_holds_something_is_not_written_over(tmp_path):
     (tmp_path / "model.safetensors").write_text("mine")
 
-    with pytest.raises(Refused, match="not empty"):
+    with pytest.raises(Refused, match="holds no job"):
         train(spec_of(tmp_path), quiet)
 
     assert (tmp_path / "model.safetensors").read_text() == "mine"
