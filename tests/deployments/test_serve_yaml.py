@@ -82,7 +82,9 @@ def test_the_arguments_are_those_of_the_app():
     assert import_attr(APPLICATION["import_path"]) is build_app
 
 
-def test_the_deployments_are_those_of_the_app():
+def test_the_deployments_are_those_of_the_app(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+
     app = build_app(AppArgs.model_validate(APPLICATION["args"]))
 
     ingress = app._bound_deployment
