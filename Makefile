@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+MODEL ?= embedded
+PORT ?= 8000
 
 .PHONY: demo test test-slow check format bench serve train clean
 
@@ -27,12 +29,10 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.bench_engine
 
+# make serve MODEL=org/model PORT=8010
 serve: $(READY)
-	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", 8000)).close()' 2>/dev/null \
-		|| { echo "port 8000 is in use: stop what listens there first" >&2; exit 1; }
-	@echo "http://127.0.0.1:8000 once it says ready; Ctrl-C stops it. Then: curl http://127.0.0.1:8000/v1/models"
 	@RAY_AUTH_MODE=token RAY_AUTH_TOKEN=$${RAY_AUTH_TOKEN:-$$($(BIN)/python -c 'import secrets; print(secrets.token_hex(32))')} \
-		RAY_USAGE_STATS_ENABLED=0 exec $(BIN)/serve run deployments.app:build_app model=$${MODEL:-embedded}
+		RAY_USAGE_STATS_ENABLED=0 exec $(BIN)/python -m deployments model=$(MODEL) port=$(PORT)
 
 train: $(READY)
 	$(BIN)/python -m jobs train --config embedded --output out/embedded

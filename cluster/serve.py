@@ -15,8 +15,14 @@ from cluster.spec import DreamBlock, parse
 
 __all__ = ["APP_ARGS", "deploy_command", "render_serve"]
 
-APP_ARGS = ("device", "dtype", "max_num_batched_tokens", "max_logit_rows", "max_cache_tokens")
-"""Engine settings that the app (`deployments.app`) takes; the others must have their defaults."""
+APP_ARGS = (
+    *("device", "dtype", "max_model_len"),
+    *("max_num_batched_tokens", "max_logit_rows", "max_cache_tokens"),
+)
+"""Engine settings that the app (`deployments.app`) serves with any value."""
+
+START_ATTEMPTS = 3
+"""Replicas that may fail to start, on machines that may, before the deployment has failed."""
 
 TARGET_TOKEN_FORWARDS = 512 * 512
 """Queued work that is worth a replica: 512 canvas tokens x 512 steps."""
@@ -48,7 +54,7 @@ def _check_reach(block: DreamBlock) -> None:
     for name, field in EngineSettings.model_fields.items():
         value = getattr(block, name)
         if name not in APP_ARGS and value != field.default:
-            raise SpecError(name, value, f"{field.default}: the app takes no other value")
+            raise SpecError(name, value, f"{field.default}: the app serves no other value yet")
 
 
 def _config(block: DreamBlock) -> Mapping[str, Yaml]:
@@ -60,7 +66,7 @@ def _config(block: DreamBlock) -> Mapping[str, Yaml]:
                 "name": "dream",
                 "route_prefix": "/",
                 "import_path": "deployments.app:build_app",
-                "args": {"model": block.model} | {name: getattr(block, name) for name in APP_ARGS},
+                "args": _args(block),
                 "deployments": [
                     {"name": "Ingress", "num_replicas": 1},
                     {"name": "DreamReplica", "autoscaling_config": _autoscaling(block)},
@@ -68,6 +74,11 @@ def _config(block: DreamBlock) -> Mapping[str, Yaml]:
             }
         ],
     }
+
+
+def _args(block: DreamBlock) -> Mapping[str, Yaml]:
+    settings = {name: getattr(block, name) for name in APP_ARGS}
+    return {"model": block.model, **settings, "start_attempts": START_ATTEMPTS}
 
 
 def _autoscaling(block: DreamBlock) -> Mapping[str, Yaml]:

@@ -4,50 +4,66 @@ Serve validates arguments against the annotation of the builder itself, so annot
 real classes: this module does without `from __future__ import annotations`.
 """
 
-from pathlib import PurePath
-from typing import Annotated, Literal
+import os
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+import click
+import ray
+import torch
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 from ray import serve
 
 from cluster.topology import replica_resources
 from deployments.endpoints import IngressConfig
+from deployments.fields import with_options
 from deployments.ingress import Ingress
 from deployments.replica import DreamReplica, ReplicaConfig
-from dream import EngineConfig
+from dream import DreamError, EngineConfig, InvalidRequest
+from dream.model.config import read_config
+from dream.model.loader import checkpoint_files, resolve
+from dream.options import options_of
 
-__all__ = ["AppArgs", "build_app"]
+__all__ = ["AppArgs", "AppError", "build_app"]
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class AppArgs(BaseModel):
-    """Arguments of the app. How many replicas there are is Serve's own config: serve.yaml.
+class AppError(DreamError, click.ClickException):
+    """An app that cannot be served as asked: the command line prints its message and ends."""
 
-    model: checkpoint folder, hub id, or `embedded`. model_id: its name on the wire; by default
-    the hub id, or the folder's name.
-    max_num_batched_tokens: canvas rows of one forward: more for throughput, fewer for latency.
-    max_logit_rows, max_cache_tokens, compile, cuda_graphs: as of `EngineConfig`.
+
+@with_options(EngineConfig)
+class AppArgs(BaseModel):
+    """Arguments of the app: these, and every setting of `EngineConfig` under its own name.
+
+    model: checkpoint folder, hub id, or `embedded`. model_id: its name in requests; by default
+    the hub id, or the folder's name. num_cpus: what a replica asks of Ray; `threads` follows it.
     max_ongoing_requests: requests one replica works on; above it they wait, at most
     max_queued_requests of them at each ingress, and then are refused as overloaded.
     max_token_forwards: canvas tokens x steps of one request, over all prompts and choices.
     timeout_s: from the whole body to the answer. body_timeout_s: for the body to arrive.
+    start_attempts: replicas that may fail to start before the deployment has failed.
+    How many replicas there are is Serve's own config: serve.yaml.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Annotated[str, Field(min_length=1)]
     model_id: Annotated[str, Field(min_length=1, max_length=512)] | None = None
-    device: Literal["cpu", "cuda"] = "cpu"
-    dtype: Literal["float32", "bfloat16"] = "float32"
     num_cpus: Annotated[float, Field(gt=0)] = 1.0
-    torch_threads: Count = 1
-    max_num_batched_tokens: Count = 4096
-    max_logit_rows: Count = 128
-    max_cache_tokens: Annotated[int, Field(ge=0)] = 4096
-    compile: bool = False
-    cuda_graphs: bool = False
+    start_attempts: Count = 1
     max_ongoing_requests: Count = 64
     max_queued_requests: Count = 256
     max_token_forwards: Count = 2048 * 1024
@@ -55,18 +71,49 @@ class AppArgs(BaseModel):
     body_timeout_s: Seconds = 10.0
     timeout_s: Seconds = 600.0
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refuse_in_one_line(cls, values: object, check: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return check(values)
+        except ValidationError as invalid:
+            raise AppError(_first_error(invalid, tuple(cls.model_fields))) from None
+
     @property
     def served_id(self) -> str:
-        """The model's name on the wire; never the path of a folder."""
+        """The model's name in requests; never the path of a folder."""
         if self.model_id is not None:
             return self.model_id
         path = PurePath(self.model)
         return path.name if path.is_absolute() or self.model.startswith(".") else self.model
 
+    @property
+    def engine(self) -> EngineConfig:
+        """The engine's settings; AppError says which of them cannot be served."""
+        names = set(options_of(EngineConfig))
+        try:
+            config = EngineConfig(**self.model_dump(include=names))
+            if config.device not in ("cpu", "cuda"):
+                raise InvalidRequest("device", config.device, "cpu or cuda: Ray chooses the GPU")
+            if config.tensor_parallel > 1:
+                allowed = "1: a replica on several GPUs is not served yet"
+                raise InvalidRequest("tensor_parallel", config.tensor_parallel, allowed)
+        except InvalidRequest as invalid:
+            raise AppError(str(invalid)) from None
+        return replace(config, threads=config.threads or max(1, int(self.num_cpus)))
+
 
 def build_app(args: AppArgs) -> serve.Application:
-    """Ingress and engine replicas, bound and not started: no download, no Ray."""
-    resources = replica_resources(device=args.device, num_cpus=args.num_cpus)
+    """Ingress and engine replicas, bound and not started: no download, no Ray.
+
+    AppError says what is wrong with the arguments, and with what this machine is to serve.
+    """
+    engine = args.engine
+    if not _is_for_a_cluster():
+        _check_this_machine(args.model, engine.device)
+    resources = replica_resources(
+        device="cuda" if engine.device == "cuda" else "cpu", num_cpus=args.num_cpus
+    )
     replicas = serve.deployment(
         name="DreamReplica",
         ray_actor_options=resources.ray_actor_options,
@@ -74,37 +121,24 @@ def build_app(args: AppArgs) -> serve.Application:
         max_queued_requests=args.max_queued_requests,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         graceful_shutdown_timeout_s=args.timeout_s,
+        max_constructor_retry_count=args.start_attempts,
     )(DreamReplica)
     ingress = serve.deployment(
         name="Ingress",
         max_ongoing_requests=INGRESS_REQUESTS,
         graceful_shutdown_timeout_s=args.timeout_s,
     )(Ingress)
-    return ingress.bind(replicas.bind(_replica_config(args)), _ingress_config(args))
+    replica_config = ReplicaConfig(
+        model=args.model, engine=engine, max_token_forwards=args.max_token_forwards
+    )
+    return ingress.bind(replicas.bind(replica_config), _ingress_config(args))
 
 
 HEALTH_CHECK_PERIOD_S = 2.0
 """A replica whose engine has died answers 500 until Serve looks, so it looks often."""
 
 INGRESS_REQUESTS = 4096
-"""Far above what replicas take and queue: it is there that requests are refused."""
-
-
-def _replica_config(args: AppArgs) -> ReplicaConfig:
-    return ReplicaConfig(
-        model=args.model,
-        engine=EngineConfig(
-            device=args.device,
-            dtype=args.dtype,
-            max_num_batched_tokens=args.max_num_batched_tokens,
-            max_logit_rows=args.max_logit_rows,
-            max_cache_tokens=args.max_cache_tokens,
-            compile=args.compile,
-            cuda_graphs=args.cuda_graphs,
-        ),
-        torch_threads=args.torch_threads,
-        max_token_forwards=args.max_token_forwards,
-    )
+"""Far above what replicas take and queue, because requests are refused there and not here."""
 
 
 def _ingress_config(args: AppArgs) -> IngressConfig:
@@ -115,3 +149,36 @@ def _ingress_config(args: AppArgs) -> IngressConfig:
         timeout_s=args.timeout_s,
         max_token_forwards=args.max_token_forwards,
     )
+
+
+def _first_error(invalid: ValidationError, names: tuple[str, ...]) -> str:
+    first = invalid.errors(include_url=False)[0]
+    name = ".".join(map(str, first["loc"]))
+    if first["type"] == "missing":
+        return f"{name} is missing: write {name}=..."
+    if first["type"] == "extra_forbidden":
+        return f"{name} is no argument of this app: there are {', '.join(sorted(names))}"
+    return f"{name}={first['input']!r} is not valid: {first['msg']}"
+
+
+def _is_for_a_cluster() -> bool:
+    """Whether replicas may start on other machines, which have their own folders and GPUs."""
+    return ray.is_initialized() or "RAY_ADDRESS" in os.environ
+
+
+def _check_this_machine(model: str, device: str) -> None:
+    """AppError for a checkpoint that is not there, is none, or has no GPU to run on."""
+    try:
+        if model == "embedded" or Path(model).is_dir() or model.startswith((".", "/", "~")):
+            folder = resolve(model)
+            read_config(folder)
+            checkpoint_files(folder)
+        else:
+            validate_repo_id(model)
+    except (DreamError, HFValidationError, OSError) as error:
+        raise AppError(f"model={model!r} cannot be served: {error}{ELSEWHERE}") from None
+    if device == "cuda" and not torch.cuda.is_available():
+        raise AppError(f"device='cuda': torch finds no CUDA device on this machine{ELSEWHERE}")
+
+
+ELSEWHERE = " (for a cluster, set RAY_ADDRESS: its machines are checked when replicas start)"

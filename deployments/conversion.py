@@ -1,11 +1,10 @@
-"""Between the wire and dream, without effects: bodies to drafts, drafts to requests, and back.
+"""Between HTTP and dream, without effects: requests to canvases, and results to responses.
 
-Text becomes tokens on the replica, because the tokenizer lies with the checkpoint: an ingress
-needs neither, starts at once, and stays right when replicas come and go. So the ingress turns a
-body into `Draft`s (`completion_drafts`, `infill_drafts`), a replica turns each draft into one
-`dream.Request` and its `Completion` into a `Filling` (`to_request`, `to_filling`), and the ingress
-makes the answer of fillings and its own body. The fixed text of an answer is thus the text of the
-request itself, byte for byte.
+Text becomes tokens on the replica, because the tokenizer lies with the checkpoint. An ingress
+therefore starts at once, and stays right when replicas come and go. It turns an HTTP request into
+`CanvasRequest`s (`completion_messages`, `infill_messages`). A replica turns each of them into one
+`dream.Request`, and its `Completion` into a `CanvasResult` (`to_request`, `to_result`). The ingress
+makes the response of the results. Fixed text in it is the text of the request, byte for byte.
 """
 
 from __future__ import annotations
@@ -14,29 +13,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from hashlib import blake2b
 
-from deployments.messages import Draft, FilledHole, Filling
-from deployments.requests import CompletionBody, GenerationBody, InfillBody, Prompt, Segment
+from deployments.messages import CanvasRequest, CanvasResult, FilledHole
+from deployments.requests import (
+    OPENAI_NAMED,
+    CompletionRequest,
+    GenerationRequest,
+    InfillRequest,
+    Prompt,
+    Segment,
+)
 from deployments.responses import (
-    AnswerUsage,
     ChoiceDiffusion,
-    CompletionAnswer,
     CompletionChoice,
-    InfillAnswer,
+    CompletionResponse,
     InfillChoice,
+    InfillResponse,
     InfillSpan,
     Resolved,
+    ResponseUsage,
     UsageDiffusion,
 )
 from dream import Completion, Fixed, Hole, Request, SamplingParams, Span, Template
+from dream.text import Piece, TextTemplate
 
 __all__ = [
-    "completion_answer",
-    "completion_drafts",
+    "completion_messages",
+    "completion_response",
     "derive",
-    "infill_answer",
-    "infill_drafts",
-    "to_filling",
+    "infill_messages",
+    "infill_response",
     "to_request",
+    "to_result",
 ]
 
 
@@ -48,34 +55,35 @@ def derive(seed: int, choice: int) -> int:
     return int.from_bytes(digest.digest(), "big") >> 1
 
 
-def completion_drafts(body: CompletionBody, *, answer_id: str, seed: int) -> list[Draft]:
-    """One draft for each prompt and choice, prompts outermost: OpenAI's order of choices."""
-    hole = Hole(body.max_tokens)
-    suffix = (body.suffix,) if body.suffix else ()
-    templates = [(_fixed(prompt), hole, *suffix) for prompt in body.prompt]
-    return _drafts(body, templates, answer_id, seed)
+def completion_messages(
+    request: CompletionRequest, *, response_id: str, seed: int
+) -> list[CanvasRequest]:
+    """The canvases of each prompt, in the order of the prompts."""
+    hole = Hole(request.max_tokens)
+    templates = [
+        TextTemplate([_prompt(prompt), hole, request.suffix or ""]) for prompt in request.prompt
+    ]
+    return _messages(request, templates, response_id, seed)
 
 
-def infill_drafts(body: InfillBody, *, answer_id: str, seed: int) -> list[Draft]:
-    """One draft for each choice."""
-    template = tuple(_segment(segment) for segment in body.segments)
-    return _drafts(body, [template], answer_id, seed)
+def infill_messages(request: InfillRequest, *, response_id: str, seed: int) -> list[CanvasRequest]:
+    """The canvases of the one template."""
+    return _messages(request, [_template(request)], response_id, seed)
 
 
-def to_request(draft: Draft, encode: Callable[[str], list[int]]) -> Request:
-    """The draft with its text encoded; every text segment is encoded on its own."""
-    segments = [Fixed(encode(s)) if isinstance(s, str) else s for s in draft.segments]
-    return Request(id=draft.id, template=Template(segments), params=draft.params)
+def to_request(message: CanvasRequest, template: Template) -> Request:
+    """The canvas as the engine takes it, with its template in tokens."""
+    return Request(id=message.id, template=template, params=message.params)
 
 
-def to_filling(
-    draft: Draft, completion: Completion, decode: Callable[[Sequence[int]], str]
-) -> Filling:
+def to_result(
+    message: CanvasRequest, completion: Completion, decode: Callable[[Sequence[int]], str]
+) -> CanvasResult:
     """The holes as text, each cut at the first stop string it contains."""
     texts = [decode(span.token_ids) for span in completion.spans]
-    cut = [_cut(text, draft.stop) for text in texts]
+    cut = [_cut(text, message.stop) for text in texts]
     holes = zip(completion.spans, cut, strict=True)
-    return Filling(
+    return CanvasResult(
         holes=tuple(_filled_hole(span, text) for span, text in holes),
         finish_reason="stop" if cut != texts else completion.finish_reason,
         num_canvas_tokens=len(completion.token_ids),
@@ -83,94 +91,100 @@ def to_filling(
     )
 
 
-def completion_answer(
-    body: CompletionBody,
-    drafts: Sequence[Draft],
-    fillings: Sequence[Filling],
+def completion_response(
+    request: CompletionRequest,
+    messages: Sequence[CanvasRequest],
+    results: Sequence[CanvasResult],
     *,
-    answer_id: str,
+    response_id: str,
     created: int,
-) -> CompletionAnswer:
+) -> CompletionResponse:
     """OpenAI's text_completion; the text of a choice is the text of its hole."""
     choices = [
         CompletionChoice(
             index=index,
-            text=filling.holes[0].text,
-            finish_reason=filling.finish_reason,
-            diffusion=_choice_diffusion(body, draft, filling),
+            text=result.holes[0].text,
+            finish_reason=result.finish_reason,
+            diffusion=_choice_diffusion(message, result, seed),
         )
-        for index, (draft, filling) in enumerate(zip(drafts, fillings, strict=True))
+        for index, (message, result, seed) in enumerate(_choices(messages, results))
     ]
-    return CompletionAnswer(
-        id=answer_id,
+    return CompletionResponse(
+        id=response_id,
         created=created,
-        model=body.model,
+        model=request.model,
         choices=choices,
-        usage=_usage(fillings, body.n),
+        usage=_usage(results, len(request.prompt)),
     )
 
 
-def infill_answer(
-    body: InfillBody,
-    drafts: Sequence[Draft],
-    fillings: Sequence[Filling],
+def infill_response(
+    request: InfillRequest,
+    messages: Sequence[CanvasRequest],
+    results: Sequence[CanvasResult],
     *,
-    answer_id: str,
+    response_id: str,
     created: int,
-) -> InfillAnswer:
+) -> InfillResponse:
     """The whole text of each choice, and its holes one by one."""
     choices = [
         InfillChoice(
             index=index,
-            text=_whole_text(body.segments, filling),
-            spans=[InfillSpan(id=h.id, text=h.text, tokens=h.num_tokens) for h in filling.holes],
-            finish_reason=filling.finish_reason,
-            diffusion=_choice_diffusion(body, draft, filling),
+            text=message.template.join([hole.text for hole in result.holes]),
+            spans=[InfillSpan(id=h.id, text=h.text, tokens=h.num_tokens) for h in result.holes],
+            finish_reason=result.finish_reason,
+            diffusion=_choice_diffusion(message, result, seed),
         )
-        for index, (draft, filling) in enumerate(zip(drafts, fillings, strict=True))
+        for index, (message, result, seed) in enumerate(_choices(messages, results))
     ]
-    return InfillAnswer(
-        id=answer_id,
+    return InfillResponse(
+        id=response_id,
         created=created,
-        model=body.model,
+        model=request.model,
         choices=choices,
-        usage=_usage(fillings, body.n),
+        usage=_usage(results, num_templates=1),
     )
 
 
-def _fixed(prompt: Prompt) -> str | Fixed:
+def _prompt(prompt: Prompt) -> str | Fixed:
     return prompt if isinstance(prompt, str) else Fixed(prompt)
 
 
-def _segment(segment: Segment) -> str | Hole:
+def _template(request: InfillRequest) -> TextTemplate:
+    return TextTemplate([_piece(segment) for segment in request.segments])
+
+
+def _piece(segment: Segment) -> Piece:
     if segment.hole is not None:
         return Hole(segment.hole, segment.id, segment.priority)
     return segment.text or ""
 
 
-def _drafts(
-    body: GenerationBody,
-    templates: Sequence[tuple[str | Fixed | Hole, ...]],
-    answer_id: str,
-    seed: int,
-) -> list[Draft]:
-    stop = tuple(body.stop or ())
-    choices = [(template, choice) for template in templates for choice in range(body.n)]
+def _messages(
+    request: GenerationRequest, templates: Sequence[TextTemplate], response_id: str, seed: int
+) -> list[CanvasRequest]:
+    """One canvas for each template and choice; one for all choices where nothing is drawn."""
+    seeds = tuple(derive(seed, choice) for choice in range(request.n))
+    is_drawn = _params(request, seed).is_drawn
+    shares = [(each,) for each in seeds] if is_drawn else [seeds]
+    canvases = [(template, share) for template in templates for share in shares]
     return [
-        Draft(
-            id=f"{answer_id}-{index}",
-            segments=template,
-            params=_params(body, derive(seed, choice)),
-            stop=stop,
+        CanvasRequest(
+            id=f"{response_id}-{index}",
+            template=template,
+            params=_params(request, share[0]),
+            seeds=share,
+            stop=tuple(request.stop or ()),
         )
-        for index, (template, choice) in enumerate(choices)
+        for index, (template, share) in enumerate(canvases)
     ]
 
 
-def _params(body: GenerationBody, seed: int) -> SamplingParams:
-    diffusion = body.diffusion.model_dump() | {"alg": body.diffusion.alg or "entropy"}
-    drawing = body.model_dump(include={"temperature", "top_p", "top_k"})
-    return SamplingParams(**diffusion, **drawing, seed=seed)
+def _params(request: GenerationRequest, seed: int) -> SamplingParams:
+    values = request.model_dump(include=set(OPENAI_NAMED)) | request.diffusion.model_dump()
+    if values["alg"] is None:
+        del values["alg"]
+    return SamplingParams(**values | {"seed": seed})
 
 
 def _filled_hole(span: Span, text: str) -> FilledHole:
@@ -182,27 +196,30 @@ def _cut(text: str, stop: Sequence[str]) -> str:
     return text[: min(found)] if found else text
 
 
-def _whole_text(segments: Sequence[Segment], filling: Filling) -> str:
-    holes = iter(filling.holes)
-    return "".join(next(holes).text if s.text is None else s.text for s in segments)
+def _choices(
+    messages: Sequence[CanvasRequest], results: Sequence[CanvasResult]
+) -> list[tuple[CanvasRequest, CanvasResult, int]]:
+    """Every choice as its canvas, the result and its seed; prompts outermost, as OpenAI has it."""
+    pairs = zip(messages, results, strict=True)
+    return [(message, result, seed) for message, result in pairs for seed in message.seeds]
 
 
-def _choice_diffusion(body: GenerationBody, draft: Draft, filling: Filling) -> ChoiceDiffusion:
-    params = asdict(draft.params)
-    seed = params.pop("seed")
-    if draft.params.grow_to is None:
-        params["steps"] = filling.usage.steps
-    if draft.params.order != "confidence":
+def _choice_diffusion(message: CanvasRequest, result: CanvasResult, seed: int) -> ChoiceDiffusion:
+    params = asdict(message.params)
+    del params["seed"]
+    if message.params.grow_to is None:
+        params["steps"] = result.usage.steps
+    if message.params.order != "confidence":
         params["alg"] = None
-    return ChoiceDiffusion(seed=seed or 0, resolved=Resolved(**params))
+    return ChoiceDiffusion(seed=seed, resolved=Resolved.model_validate(params))
 
 
-def _usage(fillings: Sequence[Filling], n: int) -> AnswerUsage:
-    costs = [filling.usage for filling in fillings]
-    prompt_tokens = sum(cost.prompt_tokens for cost in costs[::n])
+def _usage(results: Sequence[CanvasResult], num_templates: int) -> ResponseUsage:
+    costs = [result.usage for result in results]
+    prompt_tokens = sum(cost.prompt_tokens for cost in costs[:: len(costs) // num_templates])
     completion_tokens = sum(cost.completion_tokens for cost in costs)
     forward_passes = sum(cost.forward_passes for cost in costs)
-    return AnswerUsage(
+    return ResponseUsage(
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         total_tokens=prompt_tokens + completion_tokens,
@@ -210,7 +227,7 @@ def _usage(fillings: Sequence[Filling], n: int) -> AnswerUsage:
             steps=sum(cost.steps for cost in costs),
             forward_passes=forward_passes,
             token_forwards=sum(cost.token_forwards for cost in costs),
-            canvas_tokens=sum(filling.num_canvas_tokens for filling in fillings),
+            canvas_tokens=sum(result.num_canvas_tokens for result in results),
             tokens_per_forward=round(completion_tokens / max(1, forward_passes), 3),
             forced_commits=sum(cost.forced_commits for cost in costs),
             approximation=next((c.approximation for c in costs if c.approximation), None),

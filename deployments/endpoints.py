@@ -1,4 +1,4 @@
-"""What each route does: a body in, drafts to a replica, an answer out."""
+"""What each route does: read the request, have a replica fill its canvases, write the response."""
 
 from __future__ import annotations
 
@@ -17,22 +17,29 @@ from pydantic import BaseModel
 
 from deployments.body import read_body
 from deployments.conversion import (
-    completion_answer,
-    completion_drafts,
-    infill_answer,
-    infill_drafts,
+    completion_messages,
+    completion_response,
+    infill_messages,
+    infill_response,
 )
 from deployments.errors import ApiError
-from deployments.messages import Draft, Filling
+from deployments.messages import CanvasRequest, CanvasResult
 from deployments.replica_client import Replicas
-from deployments.requests import LIMITS, CompletionBody, Diffusion, GenerationBody, InfillBody
-from deployments.responses import Capabilities, Defaults, ModelAnswer, ModelList
+from deployments.requests import (
+    LIMITS,
+    OPENAI_NAMED,
+    CompletionRequest,
+    Diffusion,
+    GenerationRequest,
+    InfillRequest,
+)
+from deployments.responses import Capabilities, Defaults, ModelListResponse, ModelResponse
 from dream.errors import InvalidRequest
 from dream.params import Order
 
 __all__ = ["Endpoints", "IngressConfig"]
 
-Body = TypeVar("Body", bound=GenerationBody)
+Wanted = TypeVar("Wanted", bound=GenerationRequest)
 T = TypeVar("T")
 
 
@@ -76,7 +83,7 @@ class Endpoints:
 
     async def models(self) -> Response:
         """The one model, as a list."""
-        return _json(ModelList(data=[await self._model_card()]))
+        return _json(ModelListResponse(data=[await self._model_card()]))
 
     async def model(self, model_id: str) -> Response:
         """The one model by its id."""
@@ -85,32 +92,34 @@ class Endpoints:
 
     async def completions(self, request: Request) -> Response:
         """Prompt, hole, and a suffix if there is one."""
-        body = await self._read(request, CompletionBody)
-        answer_id, created = f"cmpl-{uuid4().hex}", int(self._clock())
+        wanted = await self._read(request, CompletionRequest)
+        response_id, created = f"cmpl-{uuid4().hex}", int(self._clock())
         with _refusing("prompt"):
-            drafts = completion_drafts(body, answer_id=answer_id, seed=self._seed(body))
-        fillings = await self._fill(drafts, template_param="prompt")
-        answer = completion_answer(body, drafts, fillings, answer_id=answer_id, created=created)
-        return _json(answer)
+            messages = completion_messages(wanted, response_id=response_id, seed=self._seed(wanted))
+        results = await self._generate(messages, template_param="prompt")
+        return _json(
+            completion_response(wanted, messages, results, response_id=response_id, created=created)
+        )
 
     async def infill(self, request: Request) -> Response:
         """Fixed text and holes."""
-        body = await self._read(request, InfillBody)
-        answer_id, created = f"infill-{uuid4().hex}", int(self._clock())
+        wanted = await self._read(request, InfillRequest)
+        response_id, created = f"infill-{uuid4().hex}", int(self._clock())
         with _refusing("segments"):
-            drafts = infill_drafts(body, answer_id=answer_id, seed=self._seed(body))
-        fillings = await self._fill(drafts, template_param="segments")
-        answer = infill_answer(body, drafts, fillings, answer_id=answer_id, created=created)
-        return _json(answer)
+            messages = infill_messages(wanted, response_id=response_id, seed=self._seed(wanted))
+        results = await self._generate(messages, template_param="segments")
+        return _json(
+            infill_response(wanted, messages, results, response_id=response_id, created=created)
+        )
 
-    async def _read(self, request: Request, model: type[Body]) -> Body:
+    async def _read(self, request: Request, model: type[Wanted]) -> Wanted:
         _refuse_proxy_headers(request)
         config = self._config
-        body = await read_body(
+        wanted = await read_body(
             request, model, max_bytes=config.max_body_bytes, timeout_s=config.body_timeout_s
         )
-        self._check_model(body.model)
-        return body
+        self._check_model(wanted.model)
+        return wanted
 
     def _check_model(self, model_id: str) -> None:
         if model_id != self._config.model_id:
@@ -118,14 +127,17 @@ class Endpoints:
                 "model_not_found", "This model is not served: see /v1/models.", param="model"
             )
 
-    def _seed(self, body: GenerationBody) -> int:
-        return self._draw_seed() if body.seed is None else body.seed
+    def _seed(self, wanted: GenerationRequest) -> int:
+        return self._draw_seed() if wanted.seed is None else wanted.seed
 
-    async def _fill(self, drafts: Sequence[Draft], *, template_param: str) -> list[Filling]:
-        filled = await self._in_time(self._replicas.fill(drafts))
-        if isinstance(filled, list):
-            return filled
-        raise ApiError(filled.code, filled.message, param=_param(filled.field, template_param))
+    async def _generate(
+        self, messages: Sequence[CanvasRequest], *, template_param: str
+    ) -> list[CanvasResult]:
+        done = await self._in_time(self._replicas.generate(messages))
+        if isinstance(done, list):
+            return done
+        param = _param(done.field, template_param)
+        raise ApiError(done.code, done.message, param=param, retry_after_s=done.retry_after_s)
 
     async def _in_time(self, work: Awaitable[T]) -> T:
         try:
@@ -135,10 +147,10 @@ class Endpoints:
             message = f"There was no answer within {self._config.timeout_s:g} s."
             raise ApiError("timeout", message) from None
 
-    async def _model_card(self) -> ModelAnswer:
+    async def _model_card(self) -> ModelResponse:
         config = self._config
         card = await self._in_time(self._replicas.card())
-        return ModelAnswer(
+        return ModelResponse(
             id=config.model_id,
             created=self._started_at,
             max_model_len=card.max_model_len,
@@ -154,12 +166,11 @@ class Endpoints:
 
 
 _DIFFUSION_FIELDS = frozenset(Diffusion.model_fields)
-_SAMPLING_FIELDS = frozenset({"temperature", "top_p", "top_k", "seed"})
 
 
 @contextmanager
 def _refusing(template_param: str) -> Iterator[None]:
-    """What dream refuses although it passed the wire's bounds is the caller's 400 all the same."""
+    """What dream refuses is a 400 too, although every field by itself was within its bounds."""
     try:
         yield
     except InvalidRequest as invalid:
@@ -168,8 +179,8 @@ def _refusing(template_param: str) -> Iterator[None]:
 
 
 def _param(field: str | None, template_param: str) -> str | None:
-    """Where on the wire dream's `field` came from; what is no parameter is of the template."""
-    if field is None or field in _SAMPLING_FIELDS:
+    """The path of dream's `field` in the request; a field that is no option is the template's."""
+    if field is None or field in OPENAI_NAMED:
         return field
     return f"diffusion.{field}" if field in _DIFFUSION_FIELDS else template_param
 
@@ -184,5 +195,5 @@ def _refuse_proxy_headers(request: Request) -> None:
             raise ApiError("invalid_value", f"The header {name} is not taken here.")
 
 
-def _json(answer: BaseModel) -> Response:
-    return Response(answer.model_dump_json(), media_type="application/json")
+def _json(response: BaseModel) -> Response:
+    return Response(response.model_dump_json(), media_type="application/json")

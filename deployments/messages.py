@@ -1,26 +1,29 @@
-"""What travels between ingress and replica: drafts one way, fillings or a refusal back."""
+"""What travels between ingress and replica: canvases to fill one way, results or a refusal back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from dream import Fixed, Hole, SamplingParams, Usage
+from dream import SamplingParams, Usage
 from dream.request import FinishReason
+from dream.text import TextTemplate
 
-__all__ = ["Draft", "FilledHole", "Filling", "ModelCard", "Refusal", "RefusalCode"]
+__all__ = ["CanvasRequest", "CanvasResult", "FilledHole", "ModelCard", "Refusal", "RefusalCode"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
-    """One canvas before tokenisation: a template whose fixed parts may still be text.
+class CanvasRequest:
+    """One canvas to fill, before tokenisation.
 
-    stop: strings that end the text of a hole. They never cut fixed text.
+    seeds: of the choices that this canvas answers, one for each. Several share a canvas only
+    where no noise is drawn. stop: strings that end the text of a hole; they never cut fixed text.
     """
 
     id: str
-    segments: tuple[str | Fixed | Hole, ...]
+    template: TextTemplate
     params: SamplingParams
+    seeds: tuple[int, ...] = (0,)
     stop: tuple[str, ...] = ()
 
 
@@ -34,7 +37,7 @@ class FilledHole:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filling:
+class CanvasResult:
     """One filled canvas: its holes in order, why it ended, what it cost."""
 
     holes: tuple[FilledHole, ...]
@@ -43,19 +46,22 @@ class Filling:
     usage: Usage
 
 
-RefusalCode = Literal["compute_budget_exceeded", "context_length_exceeded", "invalid_value"]
+RefusalCode = Literal[
+    "compute_budget_exceeded", "context_length_exceeded", "invalid_value", "overloaded"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why drafts cannot be run; `field` is dream's name, None for the whole request.
+    """Why canvases are not run; `field` is dream's name, None for the whole request.
 
     A value and not an exception: Serve logs every exception of a replica with a traceback.
     """
 
     code: RefusalCode
-    field: str | None
     message: str
+    field: str | None = None
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,17 +1,15 @@
-"""DreamReplica: one engine in one Serve actor. Drafts in, fillings out."""
+"""DreamReplica: one engine in one Serve actor. Canvases with holes in, filled ones out."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
-
-import torch
 
 from deployments.autoscaling import METRIC
-from deployments.conversion import to_filling, to_request
-from deployments.messages import Draft, Filling, ModelCard, Refusal
+from deployments.conversion import to_request, to_result
+from deployments.encoding import Encoder, EncoderBusy
+from deployments.messages import CanvasRequest, CanvasResult, ModelCard, Refusal
 from dream import (
     AsyncEngine,
     Completion,
@@ -31,44 +29,46 @@ __all__ = ["DreamReplica", "ReplicaConfig"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaConfig:
-    """Which model runs how; `max_token_forwards` bounds one call of `fill`."""
+    """Which model runs how; `max_token_forwards` bounds one call of `generate`."""
 
     model: str
     engine: EngineConfig
-    torch_threads: int
     max_token_forwards: int
 
 
 class DreamReplica:
-    """Fills drafts; whatever is asked for at the same time shares the engine's batches.
+    """Fills canvases; calls that run at the same time share the engine's batches.
 
-    The actor is up once its engine has run a request, so a running replica is a warmed one.
+    The constructor runs one request, so a running replica is a warmed one.
     """
 
     def __init__(self, config: ReplicaConfig) -> None:
-        torch.set_num_threads(config.torch_threads)
         engine = made_apart(lambda: _warm_engine(config))
         if engine.tokenizer is None:
             raise CheckpointError(f"{config.model}: serving text needs the tokenizer files")
         self._tokenizer = engine.tokenizer
         self._card = ModelCard(max_model_len=engine.max_model_len, vocab_size=engine.vocab_size)
         self._max_token_forwards = config.max_token_forwards
+        self._encoder = Encoder(engine.tokenizer, engine.max_model_len)
         self._engine = AsyncEngine(engine)
 
-    async def fill(self, drafts: Sequence[Draft]) -> list[Filling] | Refusal:
-        """Every draft filled, in order; cancelling the call aborts all of its canvases."""
+    async def generate(self, messages: Sequence[CanvasRequest]) -> list[CanvasResult] | Refusal:
+        """Every canvas filled, in order; cancelling the call aborts all of them."""
+        self._engine.check_health()
         try:
-            encode = cache(self._tokenizer.encode)  # choices of one prompt share its text
-            requests = [to_request(draft, encode) for draft in drafts]
-            for request in requests:
-                self._engine.check(request)
+            templates = await self._encoder.encode([message.template for message in messages])
+            requests = [to_request(*pair) for pair in zip(messages, templates, strict=True)]
+            self._check(requests)
             if (refusal := self._over_budget(requests)) is not None:
                 return refusal
             completions = await self._run_all(requests)
         except InvalidRequest as invalid:
             return _refusal(invalid)
-        pairs = zip(drafts, completions, strict=True)
-        return [to_filling(draft, done, self._tokenizer.decode) for draft, done in pairs]
+        except EncoderBusy:
+            message = "Too much text is waiting to be tokenised."
+            return Refusal(code="overloaded", message=message, retry_after_s=1)
+        pairs = zip(messages, completions, strict=True)
+        return [to_result(message, done, self._tokenizer.decode) for message, done in pairs]
 
     def card(self) -> ModelCard:
         """What the model card shows."""
@@ -92,7 +92,13 @@ class DreamReplica:
 
     def close(self) -> None:
         """Ends the engine's thread; whoever still waits gets an EngineError."""
+        self._encoder.close()
         self._engine.shutdown()
+
+    def _check(self, requests: Sequence[Request]) -> None:
+        """InvalidRequest for the first request that could not run to its end."""
+        for request in requests:
+            self._engine.check(request)
 
     def _over_budget(self, requests: Sequence[Request]) -> Refusal | None:
         cost = sum(most_token_forwards(request) for request in requests)
@@ -100,7 +106,6 @@ class DreamReplica:
             return None
         return Refusal(
             code="compute_budget_exceeded",
-            field=None,
             message=f"This asks for {cost} token-forwards (canvas tokens x steps x choices); "
             f"at most {self._max_token_forwards} are allowed.",
         )

@@ -1,4 +1,4 @@
-"""The replicas as an ingress sees them: fill drafts, ask for the card, ask whether any is up."""
+"""The replicas as an ingress sees them: fill canvases, ask for the card, ask whether any is up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
 
 from deployments.errors import ApiError
-from deployments.messages import Draft, Filling, ModelCard, Refusal
+from deployments.messages import CanvasRequest, CanvasResult, ModelCard, Refusal
 
 if TYPE_CHECKING:
     from deployments.replica import DreamReplica
@@ -27,8 +27,8 @@ T = TypeVar("T")
 class Replicas(Protocol):
     """What the HTTP layer needs behind it."""
 
-    async def fill(self, drafts: Sequence[Draft]) -> list[Filling] | Refusal:
-        """Every draft filled, or why not."""
+    async def generate(self, messages: Sequence[CanvasRequest]) -> list[CanvasResult] | Refusal:
+        """Every canvas filled, or why not."""
 
     async def card(self) -> ModelCard:
         """What the model card shows."""
@@ -51,11 +51,12 @@ class ServeReplicas:
         self._asking = asyncio.Lock()
         self._card: ModelCard | None = None
 
-    async def fill(self, drafts: Sequence[Draft]) -> list[Filling] | Refusal:
-        """One call for all drafts, so that it is admitted, refused or cancelled as a whole."""
+    async def generate(self, messages: Sequence[CanvasRequest]) -> list[CanvasResult] | Refusal:
+        """One call for all canvases, so that it is admitted, refused or cancelled as a whole."""
         await self._require_ready()
-        filled: list[Filling] | Refusal = await _result(self._handle.fill.remote(drafts))
-        return filled
+        response = self._handle.generate.remote(messages)
+        done: list[CanvasResult] | Refusal = await _result(response)
+        return done
 
     async def card(self) -> ModelCard:
         """The card of any replica, asked for once."""

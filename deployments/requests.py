@@ -1,4 +1,4 @@
-"""Bodies of requests: every field is bounded, and a field nobody reads is refused."""
+"""What a client sends: every field has bounds, and an unknown field is refused."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from dream.params import MAX_HISTORY, MAX_HISTORY_TOP, MAX_STEPS, Alg, Order, Window
+from deployments.fields import with_options
+from dream import SamplingParams
+from dream.params import MAX_STEPS
 from dream.template import MOST_PRIORITY
 
 __all__ = [
     "LIMITS",
+    "OPENAI_NAMED",
     "UNSERVED",
-    "CompletionBody",
+    "CompletionRequest",
     "Diffusion",
-    "GenerationBody",
-    "InfillBody",
+    "GenerationRequest",
+    "InfillRequest",
     "Prompt",
     "Segment",
 ]
@@ -38,7 +41,10 @@ LIMITS: Mapping[str, int] = {
     "stop": MAX_STOP,
     "stop_chars": MAX_STOP_CHARS,
 }
-"""The bounds of this page under the names the model card shows them."""
+"""The bounds above, under the names that `/v1/models` shows."""
+
+OPENAI_NAMED = frozenset({"temperature", "top_p", "top_k", "seed"})
+"""Options of `SamplingParams` that OpenAI names: they stand beside `diffusion`, not in it."""
 
 UNSERVED: Mapping[str, tuple[object, ...]] = {
     "audio": (None,),
@@ -56,47 +62,26 @@ UNSERVED: Mapping[str, tuple[object, ...]] = {
     "tools": (None, []),
     "top_logprobs": (None, 0),
 }
-"""OpenAI fields that are not served, each with the values that ask for nothing."""
+"""OpenAI fields that are not served, each with the values that change nothing."""
 
 
 class _Wire(BaseModel):
-    """A part of a body: no coercion, no unknown field, no NaN."""
+    """A JSON object of a request: no coercion, no unknown field, no NaN."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+@with_options(SamplingParams, leave_out=OPENAI_NAMED, nullable={"alg"})
 class Diffusion(_Wire):
-    """How the holes are denoised, under Dream's names; `steps` None is one per hole token."""
+    """How the holes are denoised: all of `SamplingParams` that OpenAI has no name for.
 
-    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
-    alg: Alg | None = None
-    alg_temp: Annotated[float, Field(ge=0, le=10)] | None = None
-    eps: Annotated[float, Field(gt=0, lt=1)] = 1e-3
-    order: Order = "confidence"
-    early_exit: bool = True
-    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    low_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    factor: Annotated[float, Field(ge=0)] | None = None
-    entropy_bound: Annotated[float, Field(ge=0)] | None = None
-    entropy_threshold: Annotated[float, Field(ge=0)] | None = None
-    min_commits: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 1
-    max_commits: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
-    block_length: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
-    frontier: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
-    eos_frontier: Annotated[int, Field(ge=0, le=MAX_STEPS)] | None = None
-    eos_annealing: Annotated[float, Field(ge=1, le=10_000)] | None = None
-    egi_temperature: Annotated[float, Field(ge=1e-4, le=1e4)] | None = None
-    history: Annotated[int, Field(ge=0, le=MAX_HISTORY)] = 0
-    history_top: Annotated[int, Field(ge=1, le=MAX_HISTORY_TOP)] = 4
-    grow_to: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
-    window: Window | None = None
-    refresh_every: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
-    vicinity: Annotated[int, Field(ge=0, le=MAX_STEPS)] = 0
-    suffix_window: Annotated[int, Field(ge=0, le=MAX_STEPS)] | None = None
+    `alg` is None where it was not sent: an `order` other than confidence replaces it.
+    """
 
     @model_validator(mode="after")
     def _order_replaces_alg(self) -> Diffusion:
-        if self.order != "confidence" and self.alg is not None:
+        given = self.model_dump(include={"alg", "order"})
+        if given["order"] != "confidence" and given["alg"] is not None:
             raise PydanticCustomError(
                 "order", "With an order other than 'confidence', alg decides nothing: leave it out"
             )
@@ -111,8 +96,8 @@ Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
 UserText = Annotated[str, Field(max_length=512)]
 
 
-class GenerationBody(_Wire):
-    """What completions and infill share; `user`, `safety_identifier`, `metadata` go unread."""
+class GenerationRequest(_Wire):
+    """What completions and infill share. `user`, `safety_identifier`, `metadata` are not read."""
 
     model: Annotated[str, Field(min_length=1, max_length=512)]
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
@@ -148,7 +133,7 @@ Prompt = str | TokenIds
 
 
 def _as_prompts(value: object) -> object:
-    """One prompt or a list of them, always as a list; what is no prompt is refused whole."""
+    """The prompts as a list, also where one came alone; refused whole if one is no prompt."""
     prompts = [value] if isinstance(value, str) or _is_token_ids(value) else value
     if not isinstance(prompts, list) or not 1 <= len(prompts) <= MAX_PROMPTS:
         raise _PROMPT_ERROR
@@ -170,7 +155,7 @@ _PROMPT_ERROR = PydanticCustomError(
 )
 
 
-class CompletionBody(GenerationBody):
+class CompletionRequest(GenerationRequest):
     """POST /v1/completions: a prompt, a hole of `max_tokens`, and a suffix if there is one."""
 
     prompt: Annotated[list[Prompt], BeforeValidator(_as_prompts)]
@@ -195,13 +180,13 @@ class Segment(_Wire):
         return self
 
 
-class InfillBody(GenerationBody):
+class InfillRequest(GenerationRequest):
     """POST /v1/infill: fixed text and holes in any number and order."""
 
     segments: Annotated[list[Segment], Field(min_length=1, max_length=4 * MAX_HOLES)]
 
     @model_validator(mode="after")
-    def _holes_are_few_and_named_apart(self) -> InfillBody:
+    def _holes_are_few_and_named_apart(self) -> InfillRequest:
         holes = [segment for segment in self.segments if segment.hole is not None]
         if not 1 <= len(holes) <= MAX_HOLES:
             raise PydanticCustomError("holes", "An infill has 1 to 64 holes", {"param": "segments"})

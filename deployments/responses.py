@@ -1,4 +1,4 @@
-"""Bodies of answers: OpenAI's shapes, with everything of diffusion under one key."""
+"""What a client gets back: OpenAI's shapes, with all that is about diffusion under one key."""
 
 from __future__ import annotations
 
@@ -6,80 +6,55 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from deployments.fields import with_options
 from deployments.requests import Diffusion
-from dream.params import Alg, Order, Window
+from dream import SamplingParams
+from dream.options import options_of
+from dream.params import Order
 from dream.request import FinishReason
 
 __all__ = [
-    "AnswerUsage",
     "Capabilities",
     "ChoiceDiffusion",
-    "CompletionAnswer",
     "CompletionChoice",
+    "CompletionResponse",
     "Defaults",
-    "InfillAnswer",
     "InfillChoice",
+    "InfillResponse",
     "InfillSpan",
-    "ModelAnswer",
-    "ModelList",
+    "ModelListResponse",
+    "ModelResponse",
     "Resolved",
+    "ResponseUsage",
     "UsageDiffusion",
 ]
 
 
-class _Answer(BaseModel):
-    """A part of an answer; every key is dumped, whether it was set or not."""
+class _Response(BaseModel):
+    """A JSON object of a response; every key is dumped, whether it was set or not."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Resolved(_Answer):
+@with_options(SamplingParams, leave_out={"seed"}, nullable={"alg"}, is_required=True)
+class Resolved(_Response):
     """The sampling values that were used; `alg` is None where `order` replaced it.
 
-    `steps` is None where a growing canvas gave each run one for each of its masked tokens.
+    `steps` is None where a growing canvas took one step for each of its masks at each size.
     """
 
-    steps: int | None
-    alg: Alg | None
-    alg_temp: float | None
-    eps: float
-    order: Order
-    early_exit: bool
-    temperature: float
-    top_p: float | None
-    top_k: int | None
-    threshold: float | None
-    low_threshold: float | None
-    factor: float | None
-    entropy_bound: float | None
-    entropy_threshold: float | None
-    min_commits: int
-    max_commits: int | None
-    block_length: int | None
-    frontier: int | None
-    eos_frontier: int | None
-    eos_annealing: float | None
-    egi_temperature: float | None
-    history: int
-    history_top: int
-    grow_to: int | None
-    window: Window | None
-    refresh_every: int | None
-    vicinity: int
-    suffix_window: int | None
 
-
-class ChoiceDiffusion(_Answer):
-    """What repeats a choice: the same body with this seed and n=1 gives the same text."""
+class ChoiceDiffusion(_Response):
+    """What repeats a choice: the same request with this seed and n=1 gives the same text."""
 
     seed: int
     resolved: Resolved
 
 
-class UsageDiffusion(_Answer):
-    """What the canvases cost, summed; `token_forwards` is rows x forward passes.
+class UsageDiffusion(_Response):
+    """What the canvases that ran cost, summed; `token_forwards` is tokens x forward passes.
 
-    `forced_commits` are masks that the timetable filled although the commit rule did not;
+    `forced_commits` counts masks that the timetable filled and the commit rule did not allow;
     `approximation` names the approximate mode that ran, None for exact decoding.
     """
 
@@ -92,8 +67,8 @@ class UsageDiffusion(_Answer):
     approximation: str | None
 
 
-class AnswerUsage(_Answer):
-    """OpenAI's counts; a prompt counts once however many choices it has."""
+class ResponseUsage(_Response):
+    """OpenAI's counts, over the canvases that ran; a prompt counts once for all its choices."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -101,7 +76,7 @@ class AnswerUsage(_Answer):
     diffusion: UsageDiffusion
 
 
-class CompletionChoice(_Answer):
+class CompletionChoice(_Response):
     """The text of one hole."""
 
     index: int
@@ -111,18 +86,18 @@ class CompletionChoice(_Answer):
     diffusion: ChoiceDiffusion
 
 
-class CompletionAnswer(_Answer):
-    """Answer of POST /v1/completions."""
+class CompletionResponse(_Response):
+    """The response of POST /v1/completions."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
     created: int
     model: str
     choices: list[CompletionChoice]
-    usage: AnswerUsage
+    usage: ResponseUsage
 
 
-class InfillSpan(_Answer):
+class InfillSpan(_Response):
     """The text of one hole of a template, and how many tokens it took."""
 
     id: str
@@ -130,8 +105,8 @@ class InfillSpan(_Answer):
     tokens: int
 
 
-class InfillChoice(_Answer):
-    """A filled template: the whole text, in which fixed text is that of the request."""
+class InfillChoice(_Response):
+    """A filled template: the whole text, with the fixed text exactly as the request had it."""
 
     index: int
     text: str
@@ -140,18 +115,18 @@ class InfillChoice(_Answer):
     diffusion: ChoiceDiffusion
 
 
-class InfillAnswer(_Answer):
-    """Answer of POST /v1/infill."""
+class InfillResponse(_Response):
+    """The response of POST /v1/infill."""
 
     id: str
     object: Literal["infill"] = "infill"
     created: int
     model: str
     choices: list[InfillChoice]
-    usage: AnswerUsage
+    usage: ResponseUsage
 
 
-class Capabilities(_Answer):
+class Capabilities(_Response):
     """What a client may ask of this model."""
 
     chat: bool = False
@@ -162,16 +137,18 @@ class Capabilities(_Answer):
     orders: list[Order]
 
 
-class Defaults(_Answer):
-    """What holds for a field a request leaves out."""
+class Defaults(_Response):
+    """The value of each field that a request leaves out."""
 
     max_tokens: int = 16
     temperature: float = 0.0
     n: int = 1
-    diffusion: Diffusion = Diffusion(alg="entropy")
+    diffusion: Diffusion = Diffusion.model_validate(
+        {"alg": options_of(SamplingParams)["alg"].default}
+    )
 
 
-class ModelAnswer(_Answer):
+class ModelResponse(_Response):
     """One entry of GET /v1/models; OpenAI's four fields come first."""
 
     id: str
@@ -184,8 +161,8 @@ class ModelAnswer(_Answer):
     limits: dict[str, int | float]
 
 
-class ModelList(_Answer):
-    """Answer of GET /v1/models."""
+class ModelListResponse(_Response):
+    """The response of GET /v1/models."""
 
     object: Literal["list"] = "list"
-    data: list[ModelAnswer]
+    data: list[ModelResponse]

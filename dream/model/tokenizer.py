@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from transformers import Qwen2Tokenizer
 
-from dream.errors import CheckpointError, InvalidRequest
+from dream.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
 
 __all__ = ["ROLES", "Tokenizer", "write_byte_tokenizer"]
 
 ROLES = ("system", "user", "assistant")
 DEFAULT_SYSTEM = "You are a helpful assistant."
 """System turn of the published chat template (Qwen2.5's) when a chat brings none."""
+
+CHARS_AT_ONCE = 16_384
+"""Characters of a long text that are encoded before its tokens are counted."""
+
+CUT = re.compile(r"(?<=\S)(?= )|(?<=\n)(?=\S)")
+"""Between a word and a space, and between a line break and a word."""
 
 
 class Tokenizer:
@@ -55,6 +62,23 @@ class Tokenizer:
         """Token ids of plain text."""
         return list(self._backend.encode(text, add_special_tokens=False))
 
+    def encode_within(self, text: str, max_tokens: int) -> list[int]:
+        """Token ids of plain text; ContextLengthExceeded once there are more than `max_tokens`.
+
+        Long text is encoded piece by piece, so that what is too long is refused early. The pieces
+        end where no token of Qwen2's tokenizer crosses: before a space and after a line break.
+        """
+        ids: list[int] = []
+        start = 0
+        while start < len(text):
+            end = _next_cut(text, start + CHARS_AT_ONCE)
+            ids += self.encode(text[start:end])
+            if len(ids) > max_tokens:
+                allowed = f"at most {max_tokens} tokens, given and to fill together"
+                raise ContextLengthExceeded("template", f"over {max_tokens} tokens", allowed)
+            start = end
+        return ids
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of the ids, special tokens left out; broken UTF-8 becomes U+FFFD."""
         return str(self._backend.decode(list(token_ids), skip_special_tokens=True))
@@ -77,6 +101,12 @@ class Tokenizer:
         for role, content in turns:
             ids += [start, *self.encode(f"{role}\n{content}"), end, *newline]
         return [*ids, start, *self.encode("assistant\n")]
+
+
+def _next_cut(text: str, start: int) -> int:
+    """The first place from `start` on where text may be cut without changing its tokens."""
+    found = CUT.search(text, start) if start < len(text) else None
+    return len(text) if found is None else found.start()
 
 
 def _check_json_objects(folder: Path) -> None:

@@ -5,27 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from deployments.messages import Draft, FilledHole, Filling, ModelCard, Refusal
-from dream import Hole, Usage
+from deployments.messages import CanvasRequest, CanvasResult, FilledHole, ModelCard, Refusal
+from dream import Usage
 
 
 class FakeReplicas:
-    """Fills hole i of a draft with its i-th capital letter; `trouble` is raised or returned."""
+    """Fills hole i of a canvas with its i-th capital letter; `trouble` is raised or returned."""
 
     def __init__(self, trouble: Exception | Refusal | None = None, delay_s: float = 0.0) -> None:
         self.trouble = trouble
         self.delay_s = delay_s
-        self.drafts: list[Draft] = []
+        self.messages: list[CanvasRequest] = []
         self.ready = True
 
-    async def fill(self, drafts: Sequence[Draft]) -> list[Filling] | Refusal:
+    async def generate(self, messages: Sequence[CanvasRequest]) -> list[CanvasResult] | Refusal:
         await asyncio.sleep(self.delay_s)
         if isinstance(self.trouble, Exception):
             raise self.trouble
         if isinstance(self.trouble, Refusal):
             return self.trouble
-        self.drafts.extend(drafts)
-        return [filling(draft) for draft in drafts]
+        self.messages.extend(messages)
+        return [result_of(message) for message in messages]
 
     async def card(self) -> ModelCard:
         return ModelCard(max_model_len=512, vocab_size=300)
@@ -34,11 +34,11 @@ class FakeReplicas:
         return self.ready
 
 
-def filling(draft: Draft) -> Filling:
-    """The draft filled with letters, at one forward pass for each hole."""
-    holes = [segment for segment in draft.segments if isinstance(segment, Hole)]
-    num_tokens = sum(hole.num_tokens for hole in holes)
-    return Filling(
+def result_of(message: CanvasRequest) -> CanvasResult:
+    """The canvas filled with letters, at one forward pass for each hole."""
+    holes = message.template.holes
+    num_tokens = message.template.num_masked
+    return CanvasResult(
         holes=tuple(
             FilledHole(
                 id=hole.id or str(index),

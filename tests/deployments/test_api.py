@@ -67,7 +67,7 @@ def test_a_seed_is_drawn_only_where_none_is_given(client, replicas):
     given = client.post("/v1/completions", json=COMPLETION | {"seed": 7}).json()
 
     assert [a["choices"][0]["diffusion"]["seed"] for a in (drawn, given)] == [42, 7]
-    assert [draft.params.seed for draft in replicas.drafts] == [42, 7]
+    assert [message.params.seed for message in replicas.messages] == [42, 7]
 
 
 def test_models_shows_the_one_model_with_its_limits(client):
@@ -85,8 +85,8 @@ def test_the_defaults_shown_are_those_that_hold(client, replicas):
     client.post("/v1/completions", json={"model": "org/dream", "prompt": "p"})
     client.post("/v1/completions", json={"model": "org/dream", "prompt": "p"} | shown)
 
-    bare, spelled = replicas.drafts
-    assert bare.segments == spelled.segments
+    bare, spelled = replicas.messages
+    assert bare.template == spelled.template
     assert bare.params == spelled.params
 
 
@@ -252,8 +252,15 @@ def test_a_refusal_names_the_field_of_the_wire(client, replicas, refusal, path, 
     assert response.json()["error"]["message"] == "Allowed: less."
 
 
-def test_overload_is_told_with_a_time_to_wait(client, replicas):
-    replicas.trouble = ApiError("overloaded", "Too many.", retry_after_s=1)
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        ApiError("overloaded", "Too many.", retry_after_s=1),
+        Refusal(code="overloaded", message="Too much.", retry_after_s=1),
+    ],
+)
+def test_overload_is_told_with_a_time_to_wait(client, replicas, trouble):
+    replicas.trouble = trouble
 
     response = client.post("/v1/completions", json=COMPLETION)
 

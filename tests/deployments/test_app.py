@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import asdict, fields
+
 import pytest
 import ray
-from pydantic import ValidationError
+import torch
+from click.testing import CliRunner
 from ray import serve
 from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
+from ray.serve.scripts import cli as serve_cli
 
 import deployments.app
-from deployments.app import AppArgs, build_app
+from deployments.app import AppArgs, AppError, build_app
+from dream import EngineConfig
+from dream.options import options_of
 
 
 def built(monkeypatch, **args: object) -> AppArgs:
@@ -29,18 +35,85 @@ def test_serve_makes_the_arguments_typed(monkeypatch):
     assert (args.timeout_s, args.max_ongoing_requests) == (30.0, 3)
 
 
+def run(*words: str) -> tuple[int, str]:
+    """Exit code and output of `serve run deployments.app:build_app` with these arguments."""
+    done = CliRunner().invoke(serve_cli, ["run", "deployments.app:build_app", *words])
+    return done.exit_code, done.stderr
+
+
 @pytest.mark.parametrize(
-    "wrong", [{}, {"model": "m", "modle": "x"}, {"model": "m", "device": "tpu"}, {"model": ""}]
+    ("words", "names"),
+    [
+        ([], ["model", "missing"]),
+        (["model="], ["model"]),
+        (["model=embedded", "modle=x"], ["modle", "model_id", "max_logit_rows"]),
+        (["model=embedded", "device=tpu"], ["device='tpu'", "cuda"]),
+        (["model=embedded", "device=cuda:1"], ["device='cuda:1'", "cpu or cuda"]),
+        (["model=embedded", "max_logit_rows=0"], ["max_logit_rows='0'", "equal to 1"]),
+        (["model=embedded", "threads=many"], ["threads='many'", "integer"]),
+        (["model=embedded", "tensor_parallel=2"], ["tensor_parallel=2", "not served yet"]),
+        (["model=embedded", "cuda_graphs=true"], ["cuda_graphs=True", "CUDA"]),
+        (["model=/nowhere/at/all"], ["/nowhere/at/all", "no such folder", "RAY_ADDRESS"]),
+        (["model=tests"], ["tests", "config.json"]),
+        (["model=two words"], ["two words"]),
+    ],
 )
-def test_serve_refuses_wrong_arguments(wrong):
-    with pytest.raises(ValidationError):
-        call_user_app_builder_with_args_if_necessary(build_app, wrong)
+def test_a_wrong_argument_is_one_line_and_starts_nothing(words, names, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", None)
+
+    code, told = run(*words)
+
+    (line,) = [line for line in told.splitlines() if "Running import path" not in line]
+    assert code == 1
+    assert line.startswith("Error: ")
+    assert all(name in line for name in names)
 
 
-def test_building_starts_no_ray_and_opens_no_checkpoint():
+def test_a_machine_without_a_gpu_is_told_so_unless_others_serve(monkeypatch):
+    args = AppArgs(model="embedded", device="cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(AppError, match="no CUDA device on this machine"):
+        build_app(args)
+
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+
+    assert isinstance(build_app(args), serve.Application)
+    assert isinstance(build_app(AppArgs(model="/only/there")), serve.Application)
+
+
+def test_every_engine_setting_is_an_argument_with_its_default():
+    args = AppArgs(model="m")
+
+    assert {name: getattr(args, name) for name in options_of(EngineConfig)} == asdict(
+        EngineConfig()
+    )
+
+
+@pytest.mark.parametrize("field", fields(EngineConfig), ids=lambda field: field.name)
+def test_every_engine_setting_reaches_the_engine(field):
+    others = {"device": "cpu", "attention": "sdpa", "dtype": "float16", "tensor_parallel": 1}
+    value = {"cuda_graphs": False}.get(field.name, others.get(field.name, 7))
+    value = True if isinstance(field.default, bool) and field.name != "cuda_graphs" else value
+
+    engine = AppArgs(model="m", **{field.name: str(value)}).engine
+
+    assert getattr(engine, field.name) == value
+
+
+@pytest.mark.parametrize(("given", "threads"), [({}, 1), ({"num_cpus": 2.5}, 2)])
+def test_a_replica_uses_as_many_threads_as_it_asks_cpus_for(given, threads):
+    assert AppArgs(model="m", **given).engine.threads == threads
+    assert AppArgs(model="m", threads=5, **given).engine.threads == 5
+
+
+def test_building_starts_no_ray_and_downloads_nothing():
     before = ray.is_initialized()
 
-    build_app(AppArgs(model="/nowhere/at/all"))
+    build_app(AppArgs(model="nobody/nothing"))
 
     assert ray.is_initialized() is before
 
@@ -63,7 +136,9 @@ def test_the_wire_never_shows_the_path_of_a_folder(model, model_id, served):
     ("device", "options"),
     [("cpu", {"num_cpus": 2.0}), ("cuda", {"num_cpus": 2.0, "num_gpus": 1})],
 )
-def test_a_replica_asks_ray_for_what_the_topology_says(device, options):
+def test_a_replica_asks_ray_for_what_the_topology_says(device, options, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+
     app = build_app(AppArgs(model="m", device=device, num_cpus=2, max_queued_requests=5))
 
     replica = app._bound_deployment.init_args[0]._bound_deployment

@@ -1,24 +1,26 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.conversion import (
-    completion_answer,
-    completion_drafts,
+    completion_messages,
+    completion_response,
     derive,
-    infill_answer,
-    infill_drafts,
-    to_filling,
+    infill_messages,
+    infill_response,
     to_request,
+    to_result,
 )
-from deployments.requests import CompletionBody, InfillBody
-from dream import Completion, Fixed, Hole, Span, Usage
-from tests.deployments.fakes import filling
+from deployments.requests import CompletionRequest, InfillRequest
+from dream import Completion, Fixed, Hole, SamplingParams, Span, Usage
+from tests.deployments.fakes import result_of
+from tests.deployments.samples import sample, wire
 
+OPTIONS = [field.name for field in fields(SamplingParams)]
 SEEDS = st.integers(0, 2**63 - 1)
 COST = Usage(prompt_tokens=3, completion_tokens=4, steps=4, forward_passes=2, token_forwards=14)
 
@@ -31,34 +33,36 @@ def decode(token_ids) -> str:
     return bytes(token_ids).decode(errors="replace")
 
 
-def infill(segments: list[dict[str, object]], **fields: object) -> InfillBody:
-    return InfillBody.model_validate({"model": "m", "segments": segments} | fields)
+def infill(segments: list[dict[str, object]], **fields: object) -> InfillRequest:
+    return InfillRequest.model_validate({"model": "m", "segments": segments} | fields)
 
 
-def completion(**fields: object) -> CompletionBody:
-    return CompletionBody.model_validate({"model": "m", "prompt": "ab"} | fields)
+def completion(**fields: object) -> CompletionRequest:
+    return CompletionRequest.model_validate({"model": "m", "prompt": "ab"} | fields)
 
 
 @given(st.lists(st.text(), max_size=5), SEEDS)
 def test_fixed_text_comes_back_byte_for_byte(texts, seed):
     segments = [part for text in texts for part in ({"text": text}, {"hole": 3})]
-    body = infill([{"hole": 1}, *segments])
-    drafts = infill_drafts(body, answer_id="a", seed=seed)
+    request = infill([{"hole": 1}, *segments])
+    messages = infill_messages(request, response_id="a", seed=seed)
 
-    answer = infill_answer(body, drafts, [filling(drafts[0])], answer_id="a", created=1)
+    response = infill_response(
+        request, messages, [result_of(messages[0])], response_id="a", created=1
+    )
 
-    spans = answer.choices[0].spans
+    spans = response.choices[0].spans
     between = [part for text, span in zip(texts, spans[1:], strict=True) for part in (text, span)]
     expected = spans[0].text + "".join(p if isinstance(p, str) else p.text for p in between)
-    assert answer.choices[0].text.encode() == expected.encode()
+    assert response.choices[0].text.encode() == expected.encode()
 
 
 @given(st.text(), st.integers(1, 9), st.text())
 def test_a_completion_is_prompt_hole_and_suffix(prompt, max_tokens, suffix):
-    body = completion(prompt=prompt, max_tokens=max_tokens, suffix=suffix)
+    request = completion(prompt=prompt, max_tokens=max_tokens, suffix=suffix)
 
-    (draft,) = completion_drafts(body, answer_id="a", seed=1)
-    template = to_request(draft, encode).template
+    (message,) = completion_messages(request, response_id="a", seed=1)
+    template = message.template.encode(encode)
 
     fixed = [segment for segment in template.segments if isinstance(segment, Fixed)]
     assert b"".join(bytes(f.token_ids) for f in fixed) == (prompt + suffix).encode()
@@ -68,79 +72,99 @@ def test_a_completion_is_prompt_hole_and_suffix(prompt, max_tokens, suffix):
 
 
 def test_token_ids_reach_the_canvas_as_they_are():
-    (draft,) = completion_drafts(completion(prompt=[7, 8, 9]), answer_id="a", seed=1)
+    (message,) = completion_messages(completion(prompt=[7, 8, 9]), response_id="a", seed=1)
 
-    assert to_request(draft, encode).template.segments == (Fixed([7, 8, 9]), Hole(16))
-
-
-def test_every_value_of_the_body_reaches_the_parameters():
-    diffusion = {"steps": 5, "alg": "origin", "alg_temp": 0.2, "eps": 0.01, "early_exit": False}
-    body = completion(temperature=0.7, top_p=0.9, top_k=11, diffusion=diffusion)
-
-    params = completion_drafts(body, answer_id="a", seed=3)[0].params
-
-    assert (params.steps, params.alg, params.alg_temp, params.eps) == (5, "origin", 0.2, 0.01)
-    assert (params.temperature, params.top_p, params.top_k) == (0.7, 0.9, 11)
-    assert (params.seed, params.order, params.early_exit) == (3, "confidence", False)
+    request = to_request(message, message.template.encode(encode))
+    assert request.template.segments == (Fixed([7, 8, 9]), Hole(16))
 
 
-def test_every_field_of_decoding_reaches_the_parameters_and_the_answer():
-    diffusion = {
-        "block_length": 8,
-        "eos_frontier": 0,
-        "eos_annealing": 2.5,
-        "egi_temperature": 0.9,
-        "history_top": 6,
-        "grow_to": 64,
-        "window": "dual",
-        "refresh_every": 4,
-        "vicinity": 2,
-        "suffix_window": 16,
-    }
-    body = infill([{"hole": 4}], diffusion=diffusion)
-    (draft,) = infill_drafts(body, answer_id="a", seed=3)
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_of_a_request_reaches_the_parameters_and_the_response(name):
+    options = sample(name)
+    request = completion(**wire({"seed": 3} | options))
+    (message,) = completion_messages(request, response_id="a", seed=request.seed)
 
-    answer = infill_answer(body, [draft], [filling(draft)], answer_id="a", created=1)
-
-    resolved = answer.choices[0].diffusion.resolved
-    for name, value in diffusion.items():
-        assert getattr(draft.params, name) == getattr(resolved, name) == value
-    assert (
-        draft.params.approximation == "window=dual, suffix_window=16, refresh_every=4, vicinity=2"
+    response = completion_response(
+        request, [message], [result_of(message)], response_id="a", created=1
     )
+
+    assert message.params == SamplingParams(**{"steps": None, "seed": 3} | options)
+    said = response.choices[0].diffusion
+    shown = said.resolved.model_dump() | {"seed": said.seed}
+    cost = {} if "grow_to" in options else {"steps": 16}
+    alg = {"alg": None} if "order" in options else {}
+    assert shown == asdict(message.params) | cost | alg
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_whole_resolved_object_is_a_request_for_the_same(name):
+    request = completion(**wire(sample(name)))
+    messages = completion_messages(request, response_id="a", seed=5)
+    response = completion_response(
+        request, messages, [result_of(messages[0])], response_id="a", created=1
+    )
+    said = response.choices[0].diffusion
+
+    again = completion(**wire(said.resolved.model_dump() | {"seed": said.seed}))
+    (repeated,) = completion_messages(again, response_id="a", seed=again.seed)
+
+    steps = {} if name == "grow_to" else {"steps": 16}
+    assert set(said.resolved.model_dump()) == set(OPTIONS) - {"seed"}
+    assert repeated.params == replace(messages[0].params, **steps)
 
 
 @pytest.mark.parametrize("steps", [None, 8])
 def test_a_canvas_that_may_grow_resolves_to_the_steps_of_each_run_and_not_to_their_sum(steps):
-    body = completion(diffusion={"grow_to": 64, "steps": steps})
-    (draft,) = completion_drafts(body, answer_id="a", seed=1)
+    request = completion(diffusion={"grow_to": 64, "steps": steps})
+    (message,) = completion_messages(request, response_id="a", seed=1)
 
-    answer = completion_answer(body, [draft], [filling(draft)], answer_id="a", created=1)
+    response = completion_response(
+        request, [message], [result_of(message)], response_id="a", created=1
+    )
 
-    assert answer.choices[0].diffusion.resolved.steps == steps
-    assert answer.usage.diffusion.steps == 16
+    assert response.choices[0].diffusion.resolved.steps == steps
+    assert response.usage.diffusion.steps == 16
 
 
 @pytest.mark.parametrize("approximation", [None, "suffix_window=16"])
 def test_usage_names_the_approximate_mode_that_ran(approximation):
-    body = completion(n=2)
-    drafts = completion_drafts(body, answer_id="a", seed=1)
-    done = [filling(draft) for draft in drafts]
+    request = completion(n=2, temperature=1.0)
+    messages = completion_messages(request, response_id="a", seed=1)
+    done = [result_of(message) for message in messages]
     usage = replace(done[0].usage, approximation=approximation)
-    fillings = [replace(one, usage=usage) for one in done]
+    results = [replace(one, usage=usage) for one in done]
 
-    answer = completion_answer(body, drafts, fillings, answer_id="a", created=1)
+    response = completion_response(request, messages, results, response_id="a", created=1)
 
-    assert answer.usage.diffusion.approximation == approximation
+    assert response.usage.diffusion.approximation == approximation
 
 
 def test_choices_are_ordered_by_prompt_then_by_choice():
-    drafts = completion_drafts(completion(prompt=["x", "y"], n=3), answer_id="a", seed=9)
+    request = completion(prompt=["x", "y"], n=3, temperature=1.0)
+
+    messages = completion_messages(request, response_id="a", seed=9)
 
     seeds = [derive(9, 0), derive(9, 1), derive(9, 2)]
-    assert [draft.segments[0] for draft in drafts] == ["x"] * 3 + ["y"] * 3
-    assert [draft.params.seed for draft in drafts] == seeds * 2
-    assert len({draft.id for draft in drafts}) == 6
+    assert [message.template.pieces[0] for message in messages] == ["x"] * 3 + ["y"] * 3
+    assert [message.params.seed for message in messages] == seeds * 2
+    assert [message.seeds for message in messages] == [(seed,) for seed in seeds * 2]
+    assert len({message.id for message in messages}) == 6
+
+
+def test_choices_that_draw_nothing_share_one_canvas_and_keep_their_seeds():
+    request = completion(prompt=["x", "y"], n=3)
+    messages = completion_messages(request, response_id="a", seed=9)
+    results = [result_of(message) for message in messages]
+
+    response = completion_response(request, messages, results, response_id="a", created=1)
+
+    seeds = [derive(9, 0), derive(9, 1), derive(9, 2)]
+    assert [message.seeds for message in messages] == [tuple(seeds)] * 2
+    assert [choice.index for choice in response.choices] == list(range(6))
+    assert [choice.diffusion.seed for choice in response.choices] == seeds * 2
+    assert response.usage.prompt_tokens == 20
+    assert response.usage.completion_tokens == 32
+    assert response.usage.diffusion.forward_passes == 2
 
 
 @given(SEEDS, st.integers(1, 7))
@@ -168,26 +192,28 @@ DERIVED_7_2 = 523655691413314271
     ],
 )
 def test_the_first_stop_string_ends_the_text_of_a_hole(stop, text, reason):
-    body = infill([{"text": "cab"}, {"hole": 4}], stop=list(stop))
-    (draft,) = infill_drafts(body, answer_id="a", seed=1)
+    request = infill([{"text": "cab"}, {"hole": 4}], stop=list(stop))
+    (message,) = infill_messages(request, response_id="a", seed=1)
 
-    done = to_filling(
-        draft, _completed(b"cababcd", Span(id="0", start=3, end=7, token_ids=list(b"abcd"))), decode
+    done = to_result(
+        message,
+        _completed(b"cababcd", Span(id="0", start=3, end=7, token_ids=list(b"abcd"))),
+        decode,
     )
-    answer = infill_answer(body, [draft], [done], answer_id="a", created=1)
+    response = infill_response(request, [message], [done], response_id="a", created=1)
 
     assert done.holes[0].text == text
     assert done.holes[0].num_tokens == 4
-    assert answer.choices[0].text == "cab" + text
-    assert answer.choices[0].finish_reason == reason
+    assert response.choices[0].text == "cab" + text
+    assert response.choices[0].finish_reason == reason
 
 
-def test_usage_counts_a_prompt_once_and_every_choice():
-    body = completion(prompt=["x", "y"], n=2)
-    drafts = completion_drafts(body, answer_id="a", seed=1)
-    fillings = [filling(draft) for draft in drafts]
+def test_usage_counts_a_prompt_once_and_every_drawn_choice():
+    request = completion(prompt=["x", "y"], n=2, temperature=1.0)
+    messages = completion_messages(request, response_id="a", seed=1)
+    results = [result_of(message) for message in messages]
 
-    usage = completion_answer(body, drafts, fillings, answer_id="a", created=1).usage
+    usage = completion_response(request, messages, results, response_id="a", created=1).usage
 
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (20, 64, 84)
     assert usage.diffusion.forward_passes == 4
@@ -196,27 +222,17 @@ def test_usage_counts_a_prompt_once_and_every_choice():
     assert usage.diffusion.tokens_per_forward == 16.0
 
 
-def test_an_answer_says_what_repeats_it():
-    body = completion(diffusion={"order": "left_to_right"}, temperature=0.5)
-    drafts = completion_drafts(body, answer_id="a", seed=5)
+def test_every_key_of_a_response_is_dumped():
+    request = completion()
+    messages = completion_messages(request, response_id="cmpl-1", seed=5)
 
-    answer = completion_answer(body, drafts, [filling(drafts[0])], answer_id="a", created=1)
+    response = completion_response(
+        request, messages, [result_of(messages[0])], response_id="cmpl-1", created=7
+    )
 
-    said = answer.choices[0].diffusion
-    fields = said.resolved.model_dump(include={"steps", "alg", "alg_temp", "eps", "order"})
-    again = completion(diffusion=fields, temperature=said.resolved.temperature, seed=said.seed)
-    repeated = completion_drafts(again, answer_id="a", seed=said.seed)[0].params
-    assert repeated.steps == 16
-    assert [repeated.order, repeated.temperature, repeated.seed] == ["left_to_right", 0.5, 5]
-
-
-def test_every_key_of_an_answer_is_dumped():
-    body = completion()
-    drafts = completion_drafts(body, answer_id="cmpl-1", seed=5)
-
-    answer = completion_answer(body, drafts, [filling(drafts[0])], answer_id="cmpl-1", created=7)
-
-    assert answer.model_dump(exclude={"usage"}) == {
+    resolved = asdict(SamplingParams(steps=16))
+    del resolved["seed"]
+    assert response.model_dump(exclude={"usage"}) == {
         "id": "cmpl-1",
         "object": "text_completion",
         "created": 7,
@@ -229,36 +245,7 @@ def test_every_key_of_an_answer_is_dumped():
                 "finish_reason": "length",
                 "diffusion": {
                     "seed": 5,
-                    "resolved": {
-                        "steps": 16,
-                        "alg": "entropy",
-                        "alg_temp": None,
-                        "eps": 0.001,
-                        "order": "confidence",
-                        "early_exit": True,
-                        "temperature": 0.0,
-                        "top_p": None,
-                        "top_k": None,
-                        "threshold": None,
-                        "low_threshold": None,
-                        "factor": None,
-                        "entropy_bound": None,
-                        "entropy_threshold": None,
-                        "min_commits": 1,
-                        "max_commits": None,
-                        "block_length": None,
-                        "frontier": None,
-                        "eos_frontier": None,
-                        "eos_annealing": None,
-                        "egi_temperature": None,
-                        "history": 0,
-                        "history_top": 4,
-                        "grow_to": None,
-                        "window": None,
-                        "refresh_every": None,
-                        "vicinity": 0,
-                        "suffix_window": None,
-                    },
+                    "resolved": resolved,
                 },
             }
         ],

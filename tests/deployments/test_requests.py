@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -10,24 +10,35 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from deployments.errors import ApiError, from_validation
-from deployments.requests import LIMITS, UNSERVED, CompletionBody, Diffusion, InfillBody
+from deployments.requests import (
+    LIMITS,
+    OPENAI_NAMED,
+    UNSERVED,
+    CompletionRequest,
+    Diffusion,
+    InfillRequest,
+)
 from dream import SamplingParams
+from dream.errors import InvalidRequest
+from dream.options import Option, options_of
 
 COMPLETION: dict[str, Any] = {"model": "m", "prompt": "p"}
 INFILL: dict[str, Any] = {"model": "m", "segments": [{"hole": 4}]}
 
 
-def parse(body: object) -> CompletionBody:
-    return CompletionBody.model_validate_json(json.dumps(body))
+def parse(body: object) -> CompletionRequest:
+    return CompletionRequest.model_validate_json(json.dumps(body))
 
 
-def error_of(model: type[CompletionBody] | type[InfillBody], raw: str | bytes) -> ApiError:
+def error_of(model: type[CompletionRequest] | type[InfillRequest], raw: str | bytes) -> ApiError:
     with pytest.raises(ValidationError) as caught:
         model.model_validate_json(raw)
     return from_validation(caught.value)
 
 
-def refusal(model: type[CompletionBody] | type[InfillBody], raw: str | bytes) -> tuple[str, Any]:
+def refusal(
+    model: type[CompletionRequest] | type[InfillRequest], raw: str | bytes
+) -> tuple[str, Any]:
     error = error_of(model, raw)
     return error.code, error.param
 
@@ -48,7 +59,7 @@ def test_integers_are_taken_within_their_bounds_and_refused_outside(field, low, 
 
     parse(COMPLETION | _at(field, inside))
 
-    assert refusal(CompletionBody, json.dumps(COMPLETION | _at(field, outside))) == (
+    assert refusal(CompletionRequest, json.dumps(COMPLETION | _at(field, outside))) == (
         "invalid_value",
         field,
     )
@@ -61,7 +72,7 @@ def test_integers_are_taken_within_their_bounds_and_refused_outside(field, low, 
         ("top_p", [0.1, 1, None], [0, 1.1]),
         ("top_k", [1, 50, None], [0, -1, 2**31]),
         ("diffusion.eps", [0.5], [0, 1]),
-        ("diffusion.alg_temp", [0, 10, None], [-1, 10.1]),
+        ("diffusion.alg_temp", [0, 1e-4, 10, None], [-1, 1e-5, 10_001]),
         ("diffusion.alg", ["origin", "entropy", None], ["random"]),
         ("diffusion.early_exit", [True, False], [None, "yes"]),
         ("diffusion.eos_frontier", [0, 2048, None], [-1, 2049, 1.5]),
@@ -81,7 +92,7 @@ def test_values_at_the_bounds_are_taken_and_values_past_them_refused(field, good
         parse(COMPLETION | _at(field, value))
 
     for value in bad:
-        assert refusal(CompletionBody, json.dumps(COMPLETION | _at(field, value))) == (
+        assert refusal(CompletionRequest, json.dumps(COMPLETION | _at(field, value))) == (
             "invalid_value",
             field,
         )
@@ -89,7 +100,7 @@ def test_values_at_the_bounds_are_taken_and_values_past_them_refused(field, good
 
 @pytest.mark.parametrize("value", ["4", 4.0, True, [4], {}])
 def test_numbers_are_not_made_of_other_types(value):
-    assert refusal(CompletionBody, json.dumps(COMPLETION | {"max_tokens": value}))[1] == (
+    assert refusal(CompletionRequest, json.dumps(COMPLETION | {"max_tokens": value}))[1] == (
         "max_tokens"
     )
 
@@ -106,7 +117,7 @@ def test_a_prompt_is_text_or_token_ids_or_a_list_of_these(prompt):
     "prompt", [None, 3, [], [[]], [1, "a"], [-1], [True], [1.5], [2**31], ["a"] * 17, {"a": 1}]
 )
 def test_anything_else_is_no_prompt(prompt):
-    assert refusal(CompletionBody, json.dumps({"model": "m", "prompt": prompt})) == (
+    assert refusal(CompletionRequest, json.dumps({"model": "m", "prompt": prompt})) == (
         "invalid_value",
         "prompt",
     )
@@ -117,7 +128,7 @@ def test_stop_is_a_string_or_a_few():
     assert parse(COMPLETION | {"stop": ["x", "y"]}).stop == ["x", "y"]
     assert parse(COMPLETION | {"stop": None}).stop is None
     for bad in (["x"] * 5, [""], ["x" * 201], ""):
-        code, param = refusal(CompletionBody, json.dumps(COMPLETION | {"stop": bad}))
+        code, param = refusal(CompletionRequest, json.dumps(COMPLETION | {"stop": bad}))
         assert code == "invalid_value"
         assert param.startswith("stop")
 
@@ -127,14 +138,14 @@ def test_an_openai_field_that_is_not_served_is_refused_unless_it_asks_for_nothin
     for idle in UNSERVED[name]:
         parse(COMPLETION | {name: idle})
 
-    assert refusal(CompletionBody, json.dumps(COMPLETION | {name: 3})) == (
+    assert refusal(CompletionRequest, json.dumps(COMPLETION | {name: 3})) == (
         "unsupported_parameter",
         name,
     )
 
 
 def test_streaming_is_refused_loudly():
-    assert refusal(CompletionBody, json.dumps(COMPLETION | {"stream": True})) == (
+    assert refusal(CompletionRequest, json.dumps(COMPLETION | {"stream": True})) == (
         "unsupported_parameter",
         "stream",
     )
@@ -150,14 +161,14 @@ def test_streaming_is_refused_loudly():
     ],
 )
 def test_unknown_fields_are_named_only_if_they_look_like_fields(body, param):
-    assert refusal(CompletionBody, json.dumps(body)) == ("unknown_parameter", param)
+    assert refusal(CompletionRequest, json.dumps(body)) == ("unknown_parameter", param)
 
 
 def test_required_fields_are_required():
     missing = "missing_required_parameter"
-    assert refusal(CompletionBody, '{"prompt": "p"}') == (missing, "model")
-    assert refusal(CompletionBody, '{"model": "m"}') == (missing, "prompt")
-    assert refusal(InfillBody, '{"model": "m"}') == (missing, "segments")
+    assert refusal(CompletionRequest, '{"prompt": "p"}') == (missing, "model")
+    assert refusal(CompletionRequest, '{"model": "m"}') == (missing, "prompt")
+    assert refusal(InfillRequest, '{"model": "m"}') == (missing, "segments")
 
 
 @pytest.mark.parametrize(
@@ -174,19 +185,19 @@ def test_required_fields_are_required():
     ],
 )
 def test_what_is_not_strict_json_is_invalid_json(raw):
-    assert refusal(CompletionBody, raw) == ("invalid_json", None)
+    assert refusal(CompletionRequest, raw) == ("invalid_json", None)
 
 
 @pytest.mark.parametrize("raw", ["[]", "3", "null", '"text"'])
 def test_a_body_is_an_object(raw):
-    assert refusal(CompletionBody, raw) == ("invalid_value", None)
+    assert refusal(CompletionRequest, raw) == ("invalid_value", None)
 
 
 @pytest.mark.parametrize("number", ["1e400", "NaN", "-Infinity"])
 def test_a_number_that_is_not_finite_is_refused(number):
     raw = '{"model": "m", "prompt": "p", "temperature": ' + number + "}"
 
-    assert refusal(CompletionBody, raw) == ("invalid_value", "temperature")
+    assert refusal(CompletionRequest, raw) == ("invalid_value", "temperature")
 
 
 @pytest.mark.parametrize(
@@ -208,7 +219,7 @@ def test_a_number_that_is_not_finite_is_refused(number):
 def test_segments_that_make_no_template_are_refused(segments, param):
     body = json.dumps({"model": "m", "segments": segments})
 
-    assert refusal(InfillBody, body) == ("invalid_value", param)
+    assert refusal(InfillRequest, body) == ("invalid_value", param)
 
 
 @given(st.sampled_from(["random", "left_to_right", "right_to_left"]))
@@ -216,7 +227,8 @@ def test_an_order_takes_the_place_of_alg(order):
     parse(COMPLETION | {"diffusion": {"order": order}})
 
     assert refusal(
-        CompletionBody, json.dumps(COMPLETION | {"diffusion": {"order": order, "alg": "entropy"}})
+        CompletionRequest,
+        json.dumps(COMPLETION | {"diffusion": {"order": order, "alg": "entropy"}}),
     ) == ("invalid_value", "diffusion")
 
 
@@ -227,11 +239,54 @@ def test_the_defaults_are_dreams():
     assert wire == {name: getattr(dream, name) for name in wire}
 
 
-def test_every_field_of_diffusion_is_on_the_page():
-    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+def test_diffusion_has_every_option_that_openai_does_not_name():
+    names = {field.name for field in fields(SamplingParams)}
 
-    for name in Diffusion.model_fields:
-        assert f"`{name}`" in page
+    assert set(Diffusion.model_fields) == names - OPENAI_NAMED
+    assert set(CompletionRequest.model_fields) >= OPENAI_NAMED
+
+
+@pytest.mark.parametrize("name", Diffusion.model_fields)
+def test_the_schema_of_diffusion_says_what_is_declared(name):
+    option = options_of(SamplingParams)[name]
+
+    shown = Diffusion.model_json_schema()["properties"][name]
+
+    values = shown.get("anyOf", [shown])[0]
+    lowest = 0 if option.or_zero else option.low
+    is_open = option.is_open
+    assert shown["description"] == option.help
+    assert tuple(values.get("enum", ())) == option.choices
+    assert values.get("exclusiveMinimum" if is_open else "minimum") == lowest
+    assert values.get("exclusiveMaximum" if is_open else "maximum") == option.high
+
+
+@pytest.mark.parametrize("name", Diffusion.model_fields)
+def test_http_takes_a_value_where_dream_takes_it(name):
+    option = options_of(SamplingParams)[name]
+    ends = [end for end in (option.low, option.high) if end is not None]
+    values = [end + step for end in ends for step in (-1, 0, 1)]
+    values += [None, True, "text", 0, 0.5, 1e-320, *option.choices]
+
+    for value in values:
+        is_alg_left_out = name == "alg" and value is None
+        assert http_takes(name, value) is (is_alg_left_out or dream_takes(option, value)), value
+
+
+def http_takes(name: str, value: object) -> bool:
+    try:
+        Diffusion.model_validate({name: value})
+    except ValidationError:
+        return False
+    return True
+
+
+def dream_takes(option: Option, value: object) -> bool:
+    try:
+        option.check(value)
+    except InvalidRequest:
+        return False
+    return True
 
 
 @given(st.text(max_size=300))

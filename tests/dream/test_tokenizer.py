@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
 import unicodedata
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
+from transformers import Qwen2Tokenizer
 
-from dream.errors import CheckpointError, InvalidRequest
+import dream.model.tokenizer as tokenizer_module
+from dream.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
 from dream.model.loader import EMBEDDED
 from dream.model.tokenizer import Tokenizer, write_byte_tokenizer
 
@@ -115,3 +120,58 @@ def test_a_broken_file_is_named(tmp_path, name, text):
 
 def test_a_folder_without_tokenizer_files_has_none(tmp_path):
     assert Tokenizer.from_folder(tmp_path) is None
+
+
+PARTS = [
+    "It's",
+    "the",
+    "THE",
+    " ",
+    "  ",
+    "\n",
+    "\r\n",
+    "\t",
+    "\u00a0",
+    "12",
+    "!",
+    "?!\n",
+    "\u0301",
+    "\u1100\u1161",
+]
+PARTS += ["\u4f60\u597d", "\u3002", "\U0001f600", "'re", "e", "\x1c", "\x85", "<|mask|>", "\u2028"]
+
+
+@pytest.fixture(scope="module")
+def merging(tmp_path_factory) -> Tokenizer:
+    """Qwen2's tokenizer with merges learnt from these parts in any order."""
+    folder = tmp_path_factory.mktemp("merging")
+    write_byte_tokenizer(folder)
+    draw = random.Random(1)
+    lines = ["".join(draw.choices(PARTS, k=30)) for _ in range(500)]
+    backend = Qwen2Tokenizer.from_pretrained(folder).backend_tokenizer
+    trainer = BpeTrainer(vocab_size=1000, initial_alphabet=ByteLevel.alphabet())
+    backend.train_from_iterator(lines, trainer)
+    backend.model.save(str(folder))
+    (folder / "tokenizer_config.json").unlink()
+    tokenizer = Tokenizer.from_folder(folder)
+    assert tokenizer is not None
+    assert len(tokenizer) >= 900
+    return tokenizer
+
+
+@settings(deadline=None, derandomize=True, max_examples=500)
+@given(parts=st.lists(st.sampled_from(PARTS) | st.text(max_size=3), max_size=30))
+def test_text_encoded_piece_by_piece_has_the_same_tokens(merging, parts):
+    text = "".join(parts).encode("utf-8", "ignore").decode()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer_module, "CHARS_AT_ONCE", 1)
+        pieces = merging.encode_within(text, max_tokens=10_000)
+
+    assert pieces == merging.encode(text)
+
+
+def test_text_is_refused_exactly_when_it_has_more_tokens():
+    assert TOKENIZER.encode_within("abc d", 5) == TOKENIZER.encode("abc d")
+    with pytest.raises(ContextLengthExceeded, match="at most 4 tokens"):
+        TOKENIZER.encode_within("abc d", 4)

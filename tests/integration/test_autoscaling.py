@@ -9,15 +9,14 @@ import pytest
 from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
-from deployments.messages import Draft
+from deployments.messages import CanvasRequest
 from deployments.replica import DreamReplica, ReplicaConfig
 from dream import EngineConfig, Hole, SamplingParams
+from dream.text import TextTemplate
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-CONFIG = ReplicaConfig(
-    model="embedded", engine=EngineConfig(), torch_threads=1, max_token_forwards=10**9
-)
+CONFIG = ReplicaConfig(model="embedded", engine=EngineConfig(threads=1), max_token_forwards=10**9)
 METRICS_EACH_S = {"RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5"}
 
 
@@ -55,8 +54,9 @@ def test_a_backlog_brings_replicas_and_its_end_takes_them_away(ray_local):
     assert num_running() == 1
 
     params = SamplingParams(steps=None, early_exit=False)
-    drafts = [Draft(id=str(i), segments=(Hole(500),), params=params) for i in range(16)]
-    work = handle.fill.remote(drafts)
+    template = TextTemplate([Hole(500)])
+    messages = [CanvasRequest(id=str(i), template=template, params=params) for i in range(16)]
+    work = handle.generate.remote(messages)
     until(lambda: num_running() == 2, timeout_s=60)
 
     work.cancel()

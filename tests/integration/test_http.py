@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from urllib.parse import urlsplit
 
 import openai
@@ -15,6 +16,8 @@ import ray
 from ray import serve
 
 from deployments.app import AppArgs, build_app
+from dream import SamplingParams
+from tests.deployments.samples import wire
 
 pytestmark = pytest.mark.ray
 
@@ -23,9 +26,12 @@ LONG = {
     "prompt": "Once",
     "max_tokens": 450,
     "n": 8,
+    "temperature": 1.0,
     "diffusion": {"early_exit": False},
 }
 """Eight canvases of 450 forward passes each: many seconds of work."""
+
+SUDOKU = "S:1030/0002/2001/0320="
 
 HARD_TEXTS = [
     "plain ",
@@ -154,16 +160,49 @@ def test_a_choice_is_repeated_by_the_seed_it_names(server):
     assert three.usage.prompt_tokens == 4
 
 
-def test_a_drawn_seed_repeats_its_answer(server):
-    first = complete(server, temperature=1.0)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 1.0},
+        {"temperature": 0.7, "top_p": 0.9, "alg": "origin"},
+        {"order": "random", "block_length": 4},
+        {"threshold": 0.9, "max_commits": 3, "frontier": 8, "alg_temp": 0.5},
+        {"history": 2, "eos_frontier": 4, "steps": 6},
+        {"grow_to": 24, "egi_temperature": 2, "window": "dual", "refresh_every": 3},
+    ],
+)
+def test_the_whole_resolved_object_repeats_its_answer(server, options):
+    asked = {"model": "embedded", "prompt": "Once", "max_tokens": 12}
+    first = server.http.post("/v1/completions", json=asked | wire(options)).json()["choices"][0]
 
-    again = complete(server, temperature=1.0, seed=first.choices[0].diffusion["seed"])
+    said = first["diffusion"]
+    assert set(said["resolved"]) == {field.name for field in fields(SamplingParams)} - {"seed"}
+    body = asked | wire(said["resolved"] | {"seed": said["seed"]})
+    again = server.http.post("/v1/completions", json=body).json()["choices"][0]
 
-    assert again.choices[0].text == first.choices[0].text
+    assert again == first
+
+
+def test_choices_that_draw_nothing_cost_one_canvas(server):
+    def forwards() -> float:
+        return server.stats()["forward_passes"]
+
+    start = forwards()
+    one = complete(server)
+    alone = forwards() - start
+    three = complete(server, n=3, seed=1)
+    together = forwards() - start - alone
+
+    assert [choice.text for choice in three.choices] == [one.choices[0].text] * 3
+    assert [choice.index for choice in three.choices] == [0, 1, 2]
+    assert len({choice.diffusion["seed"] for choice in three.choices}) == 3
+    assert together == alone
+    assert three.usage == one.usage
+    assert three.usage.diffusion["forward_passes"] == alone
 
 
 def test_a_stop_string_cuts_the_text(server):
-    asked = {"prompt": "S:1030/0002/2001/0320=", "max_tokens": 24}
+    asked = {"prompt": SUDOKU, "max_tokens": 24}
     text = complete(server, **asked).choices[0].text
     stop = text[5:7]
 
@@ -201,7 +240,12 @@ def test_requests_made_together_share_forwards(server):
         ({"presence_penalty": 0.5}, "unsupported_parameter", "presence_penalty"),
         ({"stream": True}, "unsupported_parameter", "stream"),
         (
-            {"max_tokens": 400, "n": 8, "extra_body": {"diffusion": {"steps": 2048}}},
+            {
+                "max_tokens": 400,
+                "n": 8,
+                "temperature": 1,
+                "extra_body": {"diffusion": {"steps": 2048}},
+            },
             "compute_budget_exceeded",
             None,
         ),
