@@ -15,7 +15,7 @@ from jobs.common.errors import JobError
 from jobs.evaluate.command import evaluate
 from jobs.fill.config import load_spec
 from jobs.fill.ledger import JobFolder
-from jobs.fill.report import as_lines, read_status
+from jobs.fill.report import as_lines, raise_if_all_failed, read_status
 from jobs.fill.verify import verify
 
 __all__ = ["NOT_SETTINGS", "app", "main"]
@@ -90,7 +90,7 @@ def run(
     given = {name: value for name, value in settings.items() if value not in (None, [], ())}
     spec = load_spec(given, config)
     folder = drive.run(spec, overwrite=overwrite, break_lock=break_lock)
-    print(as_lines(read_status(folder), as_json=json))
+    _tell(folder, as_json=json)
 
 
 @app.command()
@@ -104,7 +104,7 @@ def resume(
     from jobs.fill import drive
 
     folder = drive.resume(output, replicas=replicas, break_lock=break_lock)
-    print(as_lines(read_status(folder), as_json=json))
+    _tell(folder, as_json=json)
 
 
 @app.command()
@@ -165,6 +165,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _tell(folder: JobFolder, *, as_json: bool) -> None:
+    """Print how a job ended; one that filled no row ends the command with exit code 6."""
+    status = read_status(folder)
+    print(as_lines(status, as_json=as_json))
+    raise_if_all_failed(status)
 
 
 def _folder(output: Path) -> JobFolder:

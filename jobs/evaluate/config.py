@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from dream.params import MAX_STEPS, Alg, Order
 from jobs.common.errors import Refused
 from jobs.evaluate.presets import find_preset
-from jobs.evaluate.suite_options import Form, SuiteOptions, Task
+from jobs.evaluate.suite_options import Draw, PromptStyle, Split, SuiteOptions, Task
 from jobs.evaluate.suites import SUITES
 from jobs.fill.config import JobSpec, Json, ModelSettings, checked, given_values
 
-__all__ = ["KEPT", "EvalFolder", "EvalRecord", "EvalSpec", "Run", "Steps", "load_eval_spec"]
+__all__ = ["KEPT", "EvalFolder", "EvalRecord", "EvalSpec", "Steps", "Variant", "load_eval_spec"]
 
 Value = TypeVar("Value")
 Steps = int | Literal["full"]
@@ -30,7 +30,7 @@ NEUTRAL = frozenset({"output", "replicas", "granule", "data", "prompt_template"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Variant:
     """One way to fill the questions: a job of its own."""
 
     alg: Alg
@@ -58,7 +58,10 @@ class EvalSpec(ModelSettings):
     preset: str | None = None
     num: int | None = Field(default=None, ge=1)
     givens: list[int] | None = None
-    form: Form | None = None
+    prompt_style: PromptStyle | None = None
+    draw: Draw | None = None
+    split: Split | None = None
+    slack: int | None = Field(default=None, ge=0)
     shots: int | None = Field(default=None, ge=0)
     prompt_template: str | None = None
     max_new_tokens: int | None = Field(default=None, ge=1)
@@ -105,58 +108,46 @@ class EvalSpec(ModelSettings):
         for alg in self.alg:
             if alg == "origin" and "confidence" not in self.order:
                 raise ValueError("alg 'origin' has no order: it runs with --order confidence")
-        for run in self.runs:
-            self.sampling_by(run.alg, run.order, seed=None, steps=None)
+        for variant in self.variants:
+            self.sampling_by(variant.alg, variant.order, seed=None, steps=None)
         return self
 
     @property
-    def runs(self) -> list[Run]:
+    def variants(self) -> list[Variant]:
         """Every algorithm by every order; `origin`, which has no order, once."""
         pairs = [(alg, order) for alg in self.alg for order in self.order]
         return [
-            Run(alg=alg, order=order)
+            Variant(alg=alg, order=order)
             for alg, order in pairs
             if alg != "origin" or order == "confidence"
         ]
 
-    def is_drawn(self, run: Run) -> bool:
-        """Whether answers of this run depend on the seed of the row: its tokens or its order do."""
-        is_order_drawn = run.order == "confidence" and bool(self.alg_temp)
-        has_own_draws = run.alg == "origin" or run.order == "random"
+    def is_drawn(self, variant: Variant) -> bool:
+        """Whether answers of this variant depend on the seed of the row."""
+        is_order_drawn = variant.order == "confidence" and bool(self.alg_temp)
+        has_own_draws = variant.alg == "origin" or variant.order == "random"
         is_token_drawn = self.temperature > 0 or self.egi_temperature is not None
         return is_token_drawn or has_own_draws or is_order_drawn
 
     def options(self) -> SuiteOptions:
         """How the suites are made; a file's rows have no seed, but their noise has."""
         is_drawn = any("seed" in SUITES[name].reads for name in self.suite if name in SUITES)
-        return SuiteOptions(
-            num=self.num,
-            seed=self.seed if is_drawn else 0,
-            givens=None if self.givens is None else tuple(self.givens),
-            form=self.form,
-            shots=self.shots,
-            prompt_template=self.prompt_template,
-            max_new_tokens=self.max_new_tokens,
-            data=self.data,
-            task=self.task,
-            prompt_column=self.prompt_column,
-            mask_token=self.mask_token,
-            reference_column=self.reference_column,
-            bucket_column=self.bucket_column,
-            scorer=self.scorer,
-        )
+        values = {field.name: getattr(self, field.name) for field in fields(SuiteOptions)}
+        values["seed"] = self.seed if is_drawn else 0
+        values["givens"] = None if self.givens is None else tuple(self.givens)
+        return SuiteOptions(**values)
 
-    def job(self, run: Run) -> JobSpec:
+    def job(self, variant: Variant) -> JobSpec:
         """The job that fills every question by this algorithm and order."""
         folder = EvalFolder(Path(self.output))
         shared = self.model_dump(include=set(ModelSettings.model_fields) - {"output"})
         return JobSpec(
             input=[str(folder.input)],
-            output=str(folder.run(run)),
+            output=str(folder.job(variant)),
             task="infill",
             keep_columns=KEPT,
-            alg=run.alg,
-            order=run.order,
+            alg=variant.alg,
+            order=variant.order,
             record_order=True,
             **shared,
         )
@@ -220,13 +211,13 @@ class EvalFolder:
         """The scores."""
         return self.out / "results.json"
 
-    def run(self, run: Run) -> Path:
+    def job(self, variant: Variant) -> Path:
         """The job of one algorithm and order."""
-        return self.out / "runs" / run.name
+        return self.out / "variants" / variant.name
 
-    def samples(self, run: Run) -> Path:
+    def samples(self, variant: Variant) -> Path:
         """Every answer of one algorithm and order, scored."""
-        return self.out / "samples" / f"{run.name}.parquet"
+        return self.out / "samples" / f"{variant.name}.parquet"
 
     def plot(self, name: str, kind: str) -> Path:
         """A plot by its name, as `png` or `svg`."""

@@ -75,7 +75,7 @@ def custom_suite(
         metrics={"acc": metric},
         config={
             "task": task,
-            "form": columns.form,
+            "input_layout": columns.form,
             "num": len(questions),
             "split": "file",
             "data": Path(data).name,

@@ -10,18 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.common.errors import JobError
-from jobs.evaluate.config import EvalRecord, EvalSpec, Run
+from jobs.evaluate.config import EvalRecord, EvalSpec, Variant
 from jobs.evaluate.curves import as_table, pictures
 from jobs.evaluate.order import order_metrics
 from jobs.evaluate.questions import suite_hash
-from jobs.evaluate.results import RunFacts, as_results, group
+from jobs.evaluate.results import VariantFacts, as_results, group
 from jobs.evaluate.scoring import Sample, samples_as_parquet, score_row
 from jobs.evaluate.suite import Question, Suite, filled
 from jobs.tasks.base import Problem
 
 START = datetime(2026, 1, 2, 3, tzinfo=UTC)
-CONFIDENCE = Run(alg="entropy", order="confidence")
-RANDOM = Run(alg="entropy", order="random")
+CONFIDENCE = Variant(alg="entropy", order="confidence")
+RANDOM = Variant(alg="entropy", order="random")
 SUITE = Suite(
     name="sums",
     version=3,
@@ -39,7 +39,7 @@ SUITE = Suite(
         "acc": lambda problem, answer: eval(problem) == int(answer.split("=")[1]),
         "is_short": lambda problem, answer: len(answer) < 6,
     },
-    config={"form": "native", "shots": 0, "num": 4},
+    config={"prompt_style": "native", "shots": 0, "num": 4},
 )
 
 
@@ -78,23 +78,23 @@ FAILED = {
 }
 
 
-def samples_of(*runs):
-    """Question 1 is wrong by the first run, 3 fails; by the others every other thing is right."""
+def samples_of(*variants):
+    """Question 1 is wrong by the first variant, 3 fails; by the others every other thing is right."""
     first = [row_of(0), row_of(1, text="99"), row_of(2), row_of(3, **FAILED)]
-    rows = {run: [row_of(n) for n in range(4)] for run in runs} | {runs[0]: first}
-    return [score_row(row, run, SUITE) for run in runs for row in rows[run]]
+    rows = {variant: [row_of(n) for n in range(4)] for variant in variants} | {variants[0]: first}
+    return [score_row(row, variant, SUITE) for variant in variants for row in rows[variant]]
 
 
-def results_of(*runs):
+def results_of(*variants):
     spec = EvalSpec(suite=["sums"], output="/out", model="embedded", steps="2")
     record = EvalRecord(
         created_at=12.5, spec=spec, identity={}, environment={"git_hash": "abc", "torch": "2"}
     )
     facts = [
-        RunFacts(run=run, fingerprint="f", weights_sha256="w", tokenizer_sha256="t", seconds=1.5)
-        for run in runs
+        VariantFacts(variant=variant, fingerprint="f", weights_sha256="w", tokenizer_sha256="t", seconds=1.5)
+        for variant in variants
     ]
-    return as_results(group(samples_of(*runs), [SUITE]), facts, record)
+    return as_results(group(samples_of(*variants), [SUITE]), facts, record)
 
 
 def test_an_answer_is_read_and_scored_and_a_failed_row_is_wrong():
@@ -106,7 +106,7 @@ def test_an_answer_is_read_and_scored_and_a_failed_row_is_wrong():
     assert samples[0].order_metrics == order_metrics([0, 1])
 
 
-def test_a_single_run_gives_one_entry_with_its_score_and_cost():
+def test_a_single_variant_gives_one_entry_with_its_score_and_cost():
     results = results_of(CONFIDENCE)
 
     assert list(results["results"]) == ["sums@2"]
@@ -176,7 +176,7 @@ def test_the_table_of_the_harness_prints_them():
     assert "0.5000|" in table
 
 
-def test_entries_of_several_runs_say_which_and_are_compared_question_by_question():
+def test_entries_of_several_variants_say_which_and_are_compared_question_by_question():
     results = results_of(CONFIDENCE, RANDOM)
 
     assert list(results["results"]) == ["sums@2:entropy-confidence", "sums@2:entropy-random"]
@@ -201,7 +201,7 @@ def test_samples_are_a_table_with_a_column_for_each_score():
 def test_a_metric_that_is_called_like_a_column_is_refused():
     (sample, *_) = samples_of(CONFIDENCE)
     odd = Sample(
-        run=sample.run, row=sample.row, answer="", scores={"steps": True}, order_metrics={}
+        variant=sample.variant, row=sample.row, answer="", scores={"steps": True}, order_metrics={}
     )
 
     with pytest.raises(JobError, match="'steps'"):

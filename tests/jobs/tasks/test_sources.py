@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.tasks.sources import source_sha256, task_modules
-from jobs.train.corpus import FORMS
+from jobs.train.corpus import TASK_VARIANTS
 from jobs.train.record import identity_of, row_modules
 from tests.jobs.train.trainrun import spec_of
 
-TASKS = sorted({form.sample.__module__ for form in FORMS.values()})
+TASKS = sorted({one.sample.__module__ for one in TASK_VARIANTS.values()})
 
 
 def imports_of(module: str) -> set[str]:
