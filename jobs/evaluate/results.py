@@ -22,6 +22,10 @@ COSTS = ("forward_passes", "token_forwards")
 """Means that each bucket has beside its score."""
 
 
+NO_ERROR = "N/A"
+"""A standard error there is none of, as lm-evaluation-harness writes it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """All samples of one suite at one steps count by one algorithm and order."""
@@ -143,14 +147,15 @@ def tokens_per_second(entry: Entry) -> float | None:
 
 def _scores(entry: Entry) -> dict[str, Value]:
     own, n = entry.metric, len(entry.samples)
+    low, high = wilson(sum(entry.solved()), n)
     values: dict[str, Value] = {"name": entry.name, "alias": entry.name, "sample_len": n}
     for metric in entry.suite.metrics:
         right = sum(sample.scores[metric] for sample in entry.samples)
-        values |= {f"{metric},none": right / n, f"{metric}_stderr,none": stderr(right, n)}
-    low, high = wilson(sum(entry.solved()), n)
-    values |= {f"{own}_wilson_low": low, f"{own}_wilson_high": high}
-    if not entry.is_measured():
-        values |= dict.fromkeys(set(values) - {"name", "alias", "sample_len"})
+        error = stderr(right, n) if entry.is_measured() else None
+        values[f"{metric},none"] = right / n if entry.is_measured() else None
+        values[f"{metric}_stderr,none"] = NO_ERROR if error is None else error
+    for name, end in ((f"{own}_wilson_low", low), (f"{own}_wilson_high", high)):
+        values[name] = end if entry.is_measured() else None
     values["num_errors"] = entry.num_errors
     values |= {name: entry.mean(read) for name, read in _MEANS.items()}
     values |= {"tokens_per_second": tokens_per_second(entry)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from jobs.tasks.base import EOS, MASK, Sample
 from jobs.train.objective import TimeWeight, draw_mask, token_weights
 
 __all__ = ["TAIL_WEIGHT", "TASK_VARIANTS", "NoisyRow", "TaskVariant", "first_size"]
-__all__ += ["noisy_rows", "shares"]
+__all__ += ["noisy_rows", "rows_sha256", "shares"]
 
 TAIL_WEIGHT = 0.1
 """Weight of the end-of-text tokens after the first of a run: enough that long holes still end."""
+
+UPDATES_OF_DIGEST = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +100,20 @@ def noisy_rows(
             )
         )
     return rows
+
+
+def rows_sha256(mix: Mapping[str, float], batch_size: int, seed: int) -> str:
+    """Digest of what the first batches show: their tokens, and which of them are masked.
+
+    It says whether this code draws the rows that a checkpoint was trained on.
+    """
+    digest = hashlib.sha256()
+    for update in range(UPDATES_OF_DIGEST):
+        for index, (name, num) in enumerate(shares(mix, batch_size).items()):
+            rng = np.random.default_rng([seed, update, index])
+            for row in noisy_rows(TASK_VARIANTS[name], rng, num, eos=ord(EOS), cart_p=1.0):
+                digest.update(row.token_ids.tobytes() + row.is_masked.tobytes())
+    return digest.hexdigest()
 
 
 def shares(mix: Mapping[str, float], rows: int) -> dict[str, int]:

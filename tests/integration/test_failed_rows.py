@@ -69,7 +69,7 @@ def test_an_evaluation_reports_no_score_where_every_row_failed(ray_address, rows
     assert results["lists@full"]["acc_wilson_high"] > 0
     failed = results["custom@full"]
     assert failed["num_errors"] == failed["sample_len"] == 2
-    for name in ("acc,none", "acc_stderr,none", "acc_wilson_low", "acc_wilson_high"):
+    for name in ("acc,none", "acc_wilson_low", "acc_wilson_high"):
         assert failed[name] is None
     assert failed["buckets"]["all"]["acc"] is failed["buckets"]["all"]["wilson_low"] is None
     assert pq.read_table(out / "samples").num_rows == 4

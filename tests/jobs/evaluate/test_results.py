@@ -79,22 +79,28 @@ FAILED = {
 
 
 def samples_of(*variants):
-    """Question 1 is wrong by the first variant, 3 fails; by the others every other thing is right."""
+    """Question 1 is wrong by the first variant, and 3 fails; by the others all are right."""
     first = [row_of(0), row_of(1, text="99"), row_of(2), row_of(3, **FAILED)]
     rows = {variant: [row_of(n) for n in range(4)] for variant in variants} | {variants[0]: first}
     return [score_row(row, variant, SUITE) for variant in variants for row in rows[variant]]
 
 
 def results_of(*variants):
+    return results_from(group(samples_of(*variants), [SUITE]), *variants)
+
+
+def results_from(entries, *variants, departures=None):
     spec = EvalSpec(suite=["sums"], output="/out", model="embedded", steps="2")
     record = EvalRecord(
         created_at=12.5, spec=spec, identity={}, environment={"git_hash": "abc", "torch": "2"}
     )
     facts = [
-        VariantFacts(variant=variant, fingerprint="f", weights_sha256="w", tokenizer_sha256="t", seconds=1.5)
+        VariantFacts(
+            variant=variant, fingerprint="f", weights_sha256="w", tokenizer_sha256="t", seconds=1.5
+        )
         for variant in variants
     ]
-    return as_results(group(samples_of(*variants), [SUITE]), facts, record)
+    return as_results(entries, facts, record, departures)
 
 
 def test_an_answer_is_read_and_scored_and_a_failed_row_is_wrong():
@@ -222,7 +228,44 @@ def test_the_table_and_the_plots_show_every_entry():
         assert f"<!-- {words} -->" in svg["quality_cost"]
 
 
-def test_an_evaluation_of_which_every_row_failed_is_reported_too():
+def test_an_entry_of_which_every_row_failed_has_no_score_and_no_point():
+    failed = [score_row(row_of(n, **FAILED), CONFIDENCE, SUITE) for n in range(4)]
+    entries = group([*failed, *samples_of(RANDOM)], [SUITE])
+
+    results = results_from(entries, CONFIDENCE, RANDOM)
+
+    assert [entry.is_measured() for entry in entries] == [False, True]
+    scores = results["results"]["sums@2:entropy-confidence"]
+    assert (scores["sample_len"], scores["num_errors"]) == (4, 4)
+    for name in ("acc,none", "acc_wilson_low", "acc_wilson_high"):
+        assert scores[name] is None
+    assert scores["acc_stderr,none"] == "N/A"
+    assert scores["buckets"]["even"]["n"] == 2
+    assert scores["buckets"]["even"]["wilson_high"] is None
+    assert results["differences"] == []
+    cells = [list(column.cells) for column in as_table(entries).columns]
+    assert [(row[0], row[1]) for row in cells[3:5]] == [("no row", "0.500"), ("", cells[4][1])]
+    svg = pictures(entries, "embedded")["quality_cost"].svg.decode()
+    assert "<!-- entropy, random -->" in svg
+    assert "<!-- entropy, confidence -->" not in svg
+    assert json.loads(json.dumps(results, allow_nan=False)) == results
+
+
+def test_the_table_of_the_harness_prints_an_entry_without_a_score():
+    utils = pytest.importorskip("lm_eval.utils")
+    entries = group([score_row(row_of(n, **FAILED), CONFIDENCE, SUITE) for n in range(4)], [SUITE])
+
+    assert "sums@2" in utils.make_table(results_from(entries, CONFIDENCE))
+
+
+def test_departures_from_a_preset_are_part_of_the_results():
+    results = results_from(group(samples_of(CONFIDENCE), [SUITE]), CONFIDENCE, departures=["one"])
+
+    assert results["config"]["departures"] == ["one"]
+    assert results_of(CONFIDENCE)["config"]["departures"] is None
+
+
+def test_an_evaluation_of_which_every_row_failed_has_empty_plots():
     rows = [row_of(n, **FAILED) for n in range(4)]
     entries = group([score_row(row, CONFIDENCE, SUITE) for row in rows], [SUITE])
 

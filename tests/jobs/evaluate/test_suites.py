@@ -1,4 +1,4 @@
-"""The suites: questions of each prompt style, how answers are read, what is recorded, what is refused."""
+"""The suites: questions of each style, how answers are read, what is recorded and refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from jobs.common.errors import Refused
 from jobs.evaluate.suite import Question, Suite
 from jobs.evaluate.suites import SUITES, SuiteOptions, build_suite, build_suites
-from jobs.tasks import countdown, sudoku
+from jobs.tasks import countdown, prose, sudoku
 
 DRAWN = [name for name in SUITES if name != "custom"]
 FEW_SHOT = ["sudoku4", "countdown3", "countdown4", "countdown5"]
@@ -263,8 +263,9 @@ def test_a_file_of_examples_alone_is_refused(tmp_path):
         build_suite("countdown3", SuiteOptions(data=path))
     with pytest.raises(Refused, match="not 4 numbers and a target"):
         build_suite("countdown4", SuiteOptions(data=path))
-    with pytest.raises(Refused, match="says which puzzles there are"):
-        build_suite("sudoku4", SuiteOptions(data=path, givens=(4,)))
+    for ignored in ({"givens": (4,)}, {"draw": "planning"}, {"split": "train"}):
+        with pytest.raises(Refused, match="says which problems there are"):
+            build_suite("sudoku4", SuiteOptions(data=path, **ignored))
 
 
 @pytest.mark.parametrize(
@@ -277,6 +278,9 @@ def test_a_file_of_examples_alone_is_refused(tmp_path):
         ({"shots": -1}, "shots: -1 is not"),
         ({"max_new_tokens": 0}, "max_new_tokens: 0 is not"),
         ({"prompt_style": "chat"}, "prompt_style: 'chat' is not one of native, few-shot"),
+        ({"draw": "odd"}, "draw: 'odd' is not one of plain, planning, every"),
+        ({"split": "dev"}, "split: 'dev' is not one of test, train"),
+        ({"slack": -1}, "slack: -1 is not an integer >= 0"),
         ({"task": "chat"}, "task: 'chat' is not one of generate, infill"),
         ({"givens": (4, -1)}, "givens: -1 is not"),
         ({"givens": (4, 4)}, "names no number, or one twice"),
@@ -292,12 +296,20 @@ def test_a_wrong_option_is_named_with_what_is_allowed(options, words):
     ("name", "options", "words"),
     [
         ("chess", {}, "no suite 'chess'; there are sudoku4, sudoku6"),
-        ("lists", {"givens": (4,)}, "givens: no option of lists; allowed: num, prompt_style, seed, split"),
+        (
+            "lists",
+            {"givens": (4,)},
+            "givens: no option of lists; allowed: num, prompt_style, seed, split",
+        ),
         ("countdown3", {"scorer": "a:b"}, "scorer: no option of countdown3"),
         ("countdown3-mini", {"data": "x"}, "data: no option of countdown3-mini"),
         ("sudoku4", {"shots": 4}, "shots: no option of sudoku4"),
         ("sudoku6", {"prompt_style": "few-shot"}, "sudoku6 has no 'few-shot', only native"),
         ("countdown3", {"prompt_style": "native"}, "countdown3 has no 'native', only few-shot"),
+        ("lists", {"draw": "every"}, "draw: lists has no 'every', only plain"),
+        ("countdown3", {"draw": "every"}, "countdown3 has no 'every', only plain, planning"),
+        ("countdown3", {"split": "train"}, "split: no option of countdown3"),
+        ("infill-eq", {"slack": 2}, "slack: no option of infill-eq"),
         ("sudoku4", {"givens": (16,)}, r"givens: 16 is not in 0\.\.15"),
         ("custom", {"prompt_style": "native"}, "prompt_style: no option of custom"),
         ("custom", {}, "data: suite custom needs a Parquet file"),
@@ -318,6 +330,66 @@ def test_several_suites_each_take_the_options_they_read():
     assert sums.config["shots"] == 3
     with pytest.raises(Refused, match="scorer: no option of sudoku4, countdown3"):
         build_suites(["sudoku4", "countdown3"], SuiteOptions(scorer="a:b"))
+
+
+def test_a_split_asks_problems_that_training_shows_or_does_not():
+    for name in ("sudoku4", "countdown3-mini", "infill-eq", "infill-text", "lists"):
+        givens = (8,) if name == "sudoku4" else None
+        test, train = (
+            build_suite(name, SuiteOptions(num=30, givens=givens, split=split))
+            for split in ("test", "train")
+        )
+
+        asked, shown = ({text_of(q) for q in suite.questions} for suite in (test, train))
+        assert not asked & shown
+        assert (test.config["split"], train.config["split"]) == ("test", "train")
+        assert build_suite(name, SuiteOptions(num=30, givens=givens)).questions == test.questions
+
+
+def test_every_mini_problem_can_be_asked_in_an_order_of_the_seed():
+    options = SuiteOptions(draw="every")
+    suite = build_suite("countdown3-mini", options)
+    other = build_suite("countdown3-mini", SuiteOptions(draw="every", seed=1))
+    few = build_suite("countdown3-mini", SuiteOptions(draw="every", num=10))
+
+    texts = [text_of(question) for question in suite.questions]
+    assert len(set(texts)) == len(texts) == suite.config["num"] == 1575
+    assert sorted(texts) == sorted(text_of(question) for question in other.questions)
+    assert suite.questions != other.questions
+    assert few.questions == suite.questions[:10]
+    assert (suite.config["draw"], few.config["num"]) == ("every", 10)
+
+
+def test_planning_draws_are_searched_countdown_and_ten_givens():
+    sums = build_suite("countdown4", SuiteOptions(num=40, draw="planning"))
+    boards = build_suite("sudoku4", SuiteOptions(num=3, draw="planning", prompt_style="few-shot"))
+
+    equations = [
+        e for q in sums.questions for e in countdown.read_equations(q.problem.reference) or []
+    ]
+    assert max(e.result for e in equations) > 100
+    assert {q.problem.bucket for q in boards.questions} == {"10 givens"}
+    plain = build_suite("countdown4", SuiteOptions(num=40))
+    assert sums.config["generator_sha256"] != plain.config["generator_sha256"]
+    assert sums.questions != plain.questions
+
+
+def test_slack_makes_holes_longer_and_keeps_their_problems():
+    exact, wide = (build_suite("infill-text", SuiteOptions(num=60, slack=s)) for s in (None, 4))
+
+    growths = set()
+    for one, other in zip(exact.questions, wide.questions, strict=True):
+        assert one.problem.reference == other.problem.reference
+        assert prose.holds_out(text_of(other))
+        growths |= {
+            b - a
+            for a, b in zip(one.pieces, other.pieces, strict=True)
+            if isinstance(a, int) and isinstance(b, int)
+        }
+        spans = right_spans(one, one.problem.reference)
+        assert scores(wide, other, spans) == {"acc": True}
+    assert growths == {0, 1, 2, 3, 4}
+    assert (exact.config["slack"], wide.config["slack"]) == (0, 4)
 
 
 def custom(tmp_path, columns: dict[str, object], **options) -> Suite:

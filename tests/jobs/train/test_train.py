@@ -224,7 +224,7 @@ def check_output(output: Path, state) -> None:
     assert card["flops"] == 6 * card["parameters"] * card["tokens"] > 0
     assert card["tokens"] == state.progress.tokens
     assert card["log"][-1]["update"] == 60
-    assert set(card["data"]) == {"generator", "generator_sha256", "forms", "seen"}
+    assert set(card["data"]) == {"generator", "rows_sha256", "seen"}
     model = load_model(output, dtype=torch.float32, device="cpu")
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, state.average[name], rtol=2e-2, atol=2e-2)
