@@ -15,7 +15,7 @@ from jobs.common.errors import JobError
 from jobs.evaluate.command import evaluate
 from jobs.fill.config import load_spec
 from jobs.fill.ledger import JobFolder
-from jobs.fill.report import as_lines, read_status
+from jobs.fill.report import as_lines, raise_if_all_failed, read_status
 from jobs.fill.verify import verify
 
 __all__ = ["app", "main"]
@@ -59,7 +59,7 @@ def run(
 
     spec = load_spec(flag.given(ctx.params), config)
     folder = drive.run(spec, overwrite=overwrite, break_lock=break_lock)
-    print(as_lines(read_status(folder), as_json=json))
+    _tell(folder, as_json=json)
 
 
 @app.command()
@@ -73,7 +73,7 @@ def resume(
     from jobs.fill import drive
 
     folder = drive.resume(output, replicas=replicas, break_lock=break_lock)
-    print(as_lines(read_status(folder), as_json=json))
+    _tell(folder, as_json=json)
 
 
 @app.command()
@@ -133,6 +133,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _tell(folder: JobFolder, *, as_json: bool) -> None:
+    """Print how a job ended; one that filled no row ends the command with exit code 6."""
+    status = read_status(folder)
+    print(as_lines(status, as_json=as_json))
+    raise_if_all_failed(status)
 
 
 def _folder(output: Path) -> JobFolder:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json as json_text
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from typer import Option
 
 from jobs.common import options as flag
+from jobs.common.errors import RowsFailed
+
+if TYPE_CHECKING:
+    from jobs.evaluate.driver import Evaluation
 
 __all__ = ["evaluate"]
 
@@ -25,7 +30,10 @@ Out = Annotated[str | None, Option("--out", "--output", "-o", help="Folder of th
 Preset = Annotated[str | None, Option(help="official-planning: as the Dream authors ran it.")]
 Num = Annotated[int | None, Option("--num", "-n", help="Problems of a suite or bucket (1000)")]
 Givens = Annotated[str | None, Option(help="Sudoku: numbers of clues, as 4,8.")]
-Form = Annotated[str | None, Option(help="native | few-shot: how problems are put.")]
+PromptStyle = Annotated[str | None, Option(help="native | few-shot: how problems are put.")]
+Draw = Annotated[str | None, Option(help="plain | planning | every: which problems (plain)")]
+Split = Annotated[str | None, Option(help="test | train: never shown in training, or shown (test)")]
+Slack = Annotated[int | None, Option(help="infill-text: holes up to this much too long (0)")]
 Shots = Annotated[int | None, Option(help="Examples in a few-shot prompt (8)")]
 Template = Annotated[str | None, Option(help="File of the instruction of few-shot prompts.")]
 Data = Annotated[str | None, Option(help="File of problems: Dream's planning set, or Parquet.")]
@@ -50,7 +58,10 @@ def evaluate(
     seed: Seed = None,
     preset: Preset = None,
     givens: Givens = None,
-    form: Form = None,
+    prompt_style: PromptStyle = None,
+    draw: Draw = None,
+    split: Split = None,
+    slack: Slack = None,
     shots: Shots = None,
     prompt_template: Template = None,
     max_new_tokens: flag.MaxNewTokens = None,
@@ -78,9 +89,20 @@ def evaluate(
     found = drive(spec, overwrite=overwrite, break_lock=break_lock)
     if json:
         print(json_text.dumps(found.results, indent=1, ensure_ascii=False))
-        return
+    else:
+        Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(as_table(found.entries))
+        for remark in _remarks(found):
+            print(remark)
+        print(f"{spec.output}/results.json, samples/, plots/")
+    if empty := [entry.name for entry in found.entries if not entry.is_measured()]:
+        raise RowsFailed(f"every row failed, so nothing was measured of {', '.join(empty)}")
+
+
+def _remarks(found: Evaluation) -> Iterator[str]:
+    """What a reader of the table must know beside it."""
     errors = [s.row["error_message"] for e in found.entries for s in e.samples if s.answer is None]
     if errors:
-        print(f"{len(errors):,} rows failed and count as wrong; the first: {errors[0]}")
-    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(as_table(found.entries))
-    print(f"{spec.output}/results.json, samples/, plots/")
+        yield f"{len(errors):,} rows failed and count as wrong; the first: {errors[0]}"
+    if found.departures:
+        yield "These scores cannot be set beside published ones:"
+        yield from (f"- {departure}" for departure in found.departures)

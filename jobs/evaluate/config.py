@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -15,11 +15,11 @@ from jobs.common.fingerprint import Json
 from jobs.common.settings import NEUTRAL as SHARED_NEUTRAL
 from jobs.common.settings import ModelSettings, checked, given_values
 from jobs.evaluate.presets import find_preset
-from jobs.evaluate.suite_options import Form, SuiteOptions, Task
+from jobs.evaluate.suite_options import Draw, PromptStyle, Split, SuiteOptions, Task
 from jobs.evaluate.suites import SUITES
 from jobs.fill.config import JobSpec
 
-__all__ = ["KEPT", "EvalFolder", "EvalRecord", "EvalSpec", "Run", "Steps", "load_eval_spec"]
+__all__ = ["KEPT", "EvalFolder", "EvalRecord", "EvalSpec", "Steps", "Variant", "load_eval_spec"]
 
 Value = TypeVar("Value")
 Steps = int | Literal["full"]
@@ -33,7 +33,7 @@ NEUTRAL = SHARED_NEUTRAL | {"data", "prompt_template"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Variant:
     """One way to fill the questions: a job of its own."""
 
     alg: Alg
@@ -61,7 +61,10 @@ class EvalSpec(ModelSettings):
     preset: str | None = None
     num: int | None = Field(default=None, ge=1)
     givens: list[int] | None = None
-    form: Form | None = None
+    prompt_style: PromptStyle | None = None
+    draw: Draw | None = None
+    split: Split | None = None
+    slack: int | None = Field(default=None, ge=0)
     shots: int | None = Field(default=None, ge=0)
     prompt_template: str | None = None
     max_new_tokens: int | None = Field(default=None, ge=1)
@@ -108,56 +111,44 @@ class EvalSpec(ModelSettings):
         for alg in self.alg:
             if alg == "origin" and "confidence" not in self.order:
                 raise ValueError("alg 'origin' has no order: it runs with --order confidence")
-        for run in self.runs:
-            self.sampling_of(run)
+        for variant in self.variants:
+            self.sampling_of(variant)
         return self
 
     @property
-    def runs(self) -> list[Run]:
+    def variants(self) -> list[Variant]:
         """Every algorithm by every order; `origin`, which has no order, once."""
         pairs = [(alg, order) for alg in self.alg for order in self.order]
         return [
-            Run(alg=alg, order=order)
+            Variant(alg=alg, order=order)
             for alg, order in pairs
             if alg != "origin" or order == "confidence"
         ]
 
-    def sampling_of(self, run: Run) -> SamplingParams:
-        """How a run fills every question, but for the steps and the seed that each row brings."""
-        return self.sampling(alg=run.alg, order=run.order, steps=None)
+    def sampling_of(self, variant: Variant) -> SamplingParams:
+        """How a variant fills every question; each row brings its own steps and seed."""
+        return self.sampling(alg=variant.alg, order=variant.order, steps=None)
 
-    def is_drawn(self, run: Run) -> bool:
-        """Whether answers of this run depend on the seed of the row."""
-        return self.sampling_of(run).is_drawn
+    def is_drawn(self, variant: Variant) -> bool:
+        """Whether answers of this variant depend on the seed of the row."""
+        return self.sampling_of(variant).is_drawn
 
     def options(self) -> SuiteOptions:
         """How the suites are made; a file's rows have no seed, but their noise has."""
         is_drawn = any("seed" in SUITES[name].reads for name in self.suite if name in SUITES)
-        return SuiteOptions(
-            num=self.num,
-            seed=self.seed if is_drawn else 0,
-            givens=None if self.givens is None else tuple(self.givens),
-            form=self.form,
-            shots=self.shots,
-            prompt_template=self.prompt_template,
-            max_new_tokens=self.max_new_tokens,
-            data=self.data,
-            task=self.task,
-            prompt_column=self.prompt_column,
-            mask_token=self.mask_token,
-            reference_column=self.reference_column,
-            bucket_column=self.bucket_column,
-            scorer=self.scorer,
-        )
+        values = {field.name: getattr(self, field.name) for field in fields(SuiteOptions)}
+        values["seed"] = self.seed if is_drawn else 0
+        values["givens"] = None if self.givens is None else tuple(self.givens)
+        return SuiteOptions(**values)
 
-    def job(self, run: Run) -> JobSpec:
+    def job(self, variant: Variant) -> JobSpec:
         """The job that fills every question by this algorithm and order."""
         folder = EvalFolder(Path(self.output))
         shared = self.model_dump(include=set(ModelSettings.model_fields) - {"output"})
-        shared |= {"steps": None, "alg": run.alg, "order": run.order}
+        shared |= {"steps": None, "alg": variant.alg, "order": variant.order}
         return JobSpec(
             input=[str(folder.input)],
-            output=str(folder.run(run)),
+            output=str(folder.job(variant)),
             task="infill",
             keep_columns=KEPT,
             record_order=True,
@@ -223,13 +214,13 @@ class EvalFolder:
         """The scores."""
         return self.out / "results.json"
 
-    def run(self, run: Run) -> Path:
+    def job(self, variant: Variant) -> Path:
         """The job of one algorithm and order."""
-        return self.out / "runs" / run.name
+        return self.out / "variants" / variant.name
 
-    def samples(self, run: Run) -> Path:
+    def samples(self, variant: Variant) -> Path:
         """Every answer of one algorithm and order, scored."""
-        return self.out / "samples" / f"{run.name}.parquet"
+        return self.out / "samples" / f"{variant.name}.parquet"
 
     def plot(self, name: str, kind: str) -> Path:
         """A plot by its name, as `png` or `svg`."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from jobs.evaluate.config import Run
+from jobs.evaluate.config import Variant
 from jobs.evaluate.plots import Line, Panel, Picture, Point, draw
 from jobs.evaluate.results import Entry, tokens_per_second
 from jobs.evaluate.stats import wilson
@@ -17,12 +17,12 @@ Y_LABEL = "share right, Wilson 95 % interval"
 
 
 def pictures(entries: Sequence[Entry], model: str) -> dict[str, Picture]:
-    """Quality against steps, a panel for each run; and against cost, a panel for each suite."""
+    """Quality against steps, a panel for each variant; and against cost, a panel for each suite."""
     suites = list(dict.fromkeys(entry.suite.name for entry in entries))
-    runs = list(dict.fromkeys(entry.run for entry in entries))
-    by_run = [
-        Panel(title=run.title, lines=_lines_of_run([e for e in entries if e.run == run]))
-        for run in runs
+    variants = list(dict.fromkeys(entry.variant for entry in entries))
+    by_variant = [
+        Panel(title=v.title, lines=_lines_of_variant([e for e in entries if e.variant == v]))
+        for v in variants
     ]
     by_suite = [
         Panel(title=name, lines=_lines_of_suite([e for e in entries if e.suite.name == name]))
@@ -34,7 +34,7 @@ def pictures(entries: Sequence[Entry], model: str) -> dict[str, Picture]:
     whole = _range([len(entry.samples) for entry in entries])
     return {
         "quality_steps": draw(
-            by_run, title=f"{about}, n = {each}", x_label="denoising steps", y_label=Y_LABEL
+            by_variant, title=f"{about}, n = {each}", x_label="denoising steps", y_label=Y_LABEL
         ),
         "quality_cost": draw(
             by_suite,
@@ -51,14 +51,11 @@ def as_table(entries: Sequence[Entry]) -> Table:
     for name in ("passes", "token-forwards", "tokens/s", "NTP@1", "FMS@1", "errors"):
         table.add_column(name, justify="right")
     for entry in entries:
-        solved = entry.solved()
-        low, high = wilson(sum(solved), len(solved))
         table.add_row(
             entry.suite.name,
             entry.steps_asked,
-            entry.run.title,
-            f"{sum(solved) / len(solved):.3f}",
-            f"{low:.3f} to {high:.3f}",
+            entry.variant.title,
+            *_score(entry),
             _number(entry.mean(lambda row: row["forward_passes"]), 1),
             _number(entry.mean(lambda row: row["token_forwards"]), 0),
             _number(tokens_per_second(entry), 0),
@@ -69,27 +66,36 @@ def as_table(entries: Sequence[Entry]) -> Table:
     return table
 
 
-def _lines_of_run(entries: Sequence[Entry]) -> list[Line]:
+def _score(entry: Entry) -> tuple[str, str]:
+    """The share right and its interval; of rows that all failed there is neither."""
+    if not entry.is_measured():
+        return "no row", ""
+    solved = entry.solved()
+    low, high = wilson(sum(solved), len(solved))
+    return f"{sum(solved) / len(solved):.3f}", f"{low:.3f} to {high:.3f}"
+
+
+def _lines_of_variant(entries: Sequence[Entry]) -> list[Line]:
     """A line for each suite; of a single suite, one for each bucket."""
     lines: dict[str, list[Point]] = {}
     for entry in entries:
         for bucket in _groups(entries, entry):
             x = entry.mean(lambda row: row["steps"], bucket)
-            if x is not None:
+            if x is not None and entry.is_measured(bucket):
                 label = entry.suite.name if bucket is None else bucket
                 lines.setdefault(label, []).append(_point(entry.solved(bucket), x))
     return [_sorted(label, points) for label, points in lines.items()]
 
 
 def _lines_of_suite(entries: Sequence[Entry]) -> list[Line]:
-    """A line for each run; the first one's points say how many steps they are."""
-    lines: dict[Run, list[Point]] = {}
+    """A line for each variant; the first one's points say how many steps they are."""
+    lines: dict[Variant, list[Point]] = {}
     for entry in entries:
         x = entry.mean(lambda row: row["token_forwards"])
-        if x is not None:
-            note = _steps(entry) if entry.run == entries[0].run else ""
-            lines.setdefault(entry.run, []).append(_point(entry.solved(), x, note))
-    return [_sorted(run.title, points) for run, points in lines.items()]
+        if x is not None and entry.is_measured():
+            note = _steps(entry) if entry.variant == entries[0].variant else ""
+            lines.setdefault(entry.variant, []).append(_point(entry.solved(), x, note))
+    return [_sorted(variant.title, points) for variant, points in lines.items()]
 
 
 def _steps(entry: Entry) -> str:

@@ -75,7 +75,7 @@ def custom_suite(
         metrics={"acc": metric},
         config={
             "task": task,
-            "form": columns.layout,
+            "input_layout": columns.layout,
             "num": len(questions),
             "split": "file",
             "data": Path(data).name,

@@ -17,12 +17,13 @@ from jobs.common.fingerprint import differences
 from jobs.common.lock import Lock
 from jobs.common.output import refuse_foreign, refuse_written, set_aside
 from jobs.common.session import ray_session, row_needs
-from jobs.evaluate.config import EvalFolder, EvalRecord, EvalSpec, Run
+from jobs.evaluate.config import EvalFolder, EvalRecord, EvalSpec, Variant
 from jobs.evaluate.curves import pictures
+from jobs.evaluate.departures import departures, refuse_without_data
 from jobs.evaluate.environment import environment
 from jobs.evaluate.questions import InputFile, input_files, refuse_trivial
-from jobs.evaluate.results import Entry, RunFacts, Value, as_results, group
-from jobs.evaluate.scoring import Sample, samples_as_parquet, score_run
+from jobs.evaluate.results import Entry, Value, VariantFacts, as_results, group
+from jobs.evaluate.scoring import Sample, samples_as_parquet, score_variant
 from jobs.evaluate.suite import Suite
 from jobs.evaluate.suites import build_suites
 from jobs.fill import drive
@@ -33,15 +34,17 @@ __all__ = ["Evaluation", "evaluate"]
 
 
 class Evaluation(NamedTuple):
-    """What was measured: results.json, and the entries it was made of."""
+    """What was measured: results.json, the entries it was made of, departures from the preset."""
 
     results: dict[str, Value]
     entries: list[Entry]
+    departures: list[str] | None
 
 
 def evaluate(spec: EvalSpec, *, overwrite: bool = False, break_lock: bool = False) -> Evaluation:
     """Begin an evaluation, or go on with the same one; what is done is not done again."""
     folder = EvalFolder(Path(spec.output))
+    refuse_without_data(spec)
     suites = build_suites(spec.suite, spec.options())
     for suite in suites:
         refuse_trivial(suite, spec)
@@ -84,48 +87,51 @@ def _begin(
 
 def _fill(folder: EvalFolder, spec: EvalSpec, *, break_lock: bool) -> None:
     """Drive every job to its end, one after the other, on one Ray."""
-    jobs = [spec.job(run) for run in spec.runs]
+    jobs = [spec.job(variant) for variant in spec.variants]
     is_done = all(JobFolder(Path(job.output)).success.exists() for job in jobs)
     session: AbstractContextManager[None] = (
         nullcontext() if is_done else ray_session(row_needs(spec))
     )
     try:
         with session:
-            for run, job in zip(spec.runs, jobs, strict=True):
+            for variant, job in zip(spec.variants, jobs, strict=True):
                 if not JobFolder(Path(job.output)).success.exists():
-                    print(f"run {run.name}", file=sys.stderr, flush=True)
+                    print(f"variant {variant.name}", file=sys.stderr, flush=True)
                 drive.run(job, break_lock=break_lock)
     except Stopped as error:
-        raise Stopped(f"{error}\nor give the same evaluate command again, for all runs") from error
+        raise Stopped(
+            f"{error}\nor give the same evaluate command again, for all variants"
+        ) from error
 
 
 def _report(folder: EvalFolder, record: EvalRecord, suites: Sequence[Suite]) -> Evaluation:
     """Score every row and write samples, plots and results; files that hold them already stay."""
     spec = record.spec
     samples: list[Sample] = []
-    facts: list[RunFacts] = []
-    for run in spec.runs:
-        job = JobFolder(folder.run(run))
-        scored = score_run(job, run, suites, spec.steps)
-        write_if_changed(folder.samples(run), samples_as_parquet(scored))
+    facts: list[VariantFacts] = []
+    for variant in spec.variants:
+        job = JobFolder(folder.job(variant))
+        scored = score_variant(job, variant, suites, spec.steps)
+        write_if_changed(folder.samples(variant), samples_as_parquet(scored))
         samples += scored
-        facts.append(_facts(job, run))
+        facts.append(_facts(job, variant))
     if len({fact.weights_sha256 for fact in facts}) > 1:
-        raise JobError(f"{spec.model} changed between two runs: begin again with --overwrite")
+        raise JobError(f"{spec.model} changed between two variants: begin again with --overwrite")
     entries = group(samples, suites)
-    results = as_results(entries, facts, record)
+    departed = departures(spec, suites)
+    results = as_results(entries, facts, record, departed)
     for name, picture in pictures(entries, spec.model).items():
         write_if_changed(folder.plot(name, "png"), picture.png)
         write_if_changed(folder.plot(name, "svg"), picture.svg)
     text = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
     write_if_changed(folder.results, text.encode("utf-8"))
-    return Evaluation(results, entries)
+    return Evaluation(results, entries, departed)
 
 
-def _facts(job: JobFolder, run: Run) -> RunFacts:
+def _facts(job: JobFolder, variant: Variant) -> VariantFacts:
     record = job.read_record()
-    return RunFacts(
-        run=run,
+    return VariantFacts(
+        variant=variant,
         fingerprint=record.fingerprint,
         weights_sha256=str(record.identity["weights_sha256"]),
         tokenizer_sha256=str(record.identity["tokenizer_sha256"]),
@@ -146,7 +152,7 @@ def _seconds_at_work(job: JobFolder) -> float:
 def _move_away(folder: EvalFolder) -> None:
     if not folder.out.exists():
         return
-    for lock in (folder.lock, *folder.out.glob("runs/*/_dream/lock.json")):
+    for lock in (folder.lock, *folder.out.glob("variants/*/_dream/lock.json")):
         refuse_written(folder.out, lock)
     if not folder.record.is_file():
         refuse_foreign(folder.out, folder.meta)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from dream.params import Alg
 from jobs.common.errors import Refused
-from jobs.evaluate.suite_options import Form
+from jobs.evaluate.suite_options import PromptStyle
 
-__all__ = ["PRESETS", "Preset", "find_preset"]
+__all__ = ["PRESETS", "Preset", "Published", "find_preset"]
+
+
+class Published(NamedTuple):
+    """What a published score was measured on: one bucket, so many rows, one instruction."""
+
+    bucket: str
+    num: int
+    template_sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +26,7 @@ class Preset:
     """What an evaluation sampled with, and how it asked; `suites` are those it is for."""
 
     about: str
-    suites: tuple[str, ...]
+    suites: Mapping[str, Published]
     steps: int
     alg: Alg
     alg_temp: float | None
@@ -24,18 +34,31 @@ class Preset:
     temperature: float
     top_p: float | None
     top_k: int | None
-    form: Form
+    prompt_style: PromptStyle
     shots: int
 
     def settings(self) -> dict[str, object]:
         """The settings of `evaluate` that it stands for."""
-        values = asdict(self)
-        return {name: value for name, value in values.items() if name not in ("about", "suites")}
+        names = (name for name in self.__slots__ if name not in ("about", "suites"))
+        return {name: getattr(self, name) for name in names}
 
 
 OFFICIAL_PLANNING = Preset(
     about="DreamLM/Dream, eval_dream_gen_planning.sh: Dream 7B Base on Countdown and 4x4 Sudoku",
-    suites=("countdown3", "countdown4", "countdown5", "sudoku4"),
+    suites={
+        "countdown3": Published(
+            "3 numbers", 992, "355ef2163e12d0b7a8af3fafc032609a4eedd22cd4f02ed7972df4d1dec11fad"
+        ),
+        "countdown4": Published(
+            "4 numbers", 992, "c09bbbf5a0a44ea8483f3feeaeb63ad02cf3ccdc0bd2cb4ddaf36a10a44c4c9c"
+        ),
+        "countdown5": Published(
+            "5 numbers", 992, "3eeddfe8d348abdfed5ff661980c6b55b12d9a55693b1f6eb4821586a2eafcc9"
+        ),
+        "sudoku4": Published(
+            "10 givens", 100, "236577831ed6f35d4f860864615a936c33407d6f2b042533b1306436f8415b69"
+        ),
+    },
     steps=512,
     alg="entropy",
     alg_temp=None,
@@ -43,16 +66,18 @@ OFFICIAL_PLANNING = Preset(
     temperature=0.0,
     top_p=None,
     top_k=50,
-    form="few-shot",
+    prompt_style="few-shot",
     shots=8,
 )
-"""The planning runs of the Dream authors.
+"""The planning evaluation of the Dream authors.
 
 Their script sets `diffusion_steps` to the number of new tokens, but the generation function knows
-`steps` and drops names it does not know: what was run is the default of 512 steps, and with it the
-default top_k of 50. For 32 new tokens 481 of the 512 passes commit nothing; the engine skips them
-and gives the same tokens. top_p is 1 there, which filters nothing. At temperature 0 top_k changes
-no argmax, but it does change the entropy that ranks positions.
+`steps` and drops names it does not know: what was in effect is the default of 512 steps, and with
+it the default top_k of 50. For 32 new tokens 481 of the 512 passes commit nothing; the engine skips
+them and gives the same tokens. top_p is 1 there, which filters nothing. At temperature 0 top_k
+changes no argmax, but it does change the entropy that ranks positions.
+
+The digests are of the sentences that open the prompts of eval_planning.py.
 """
 
 PRESETS = {"official-planning": OFFICIAL_PLANNING}

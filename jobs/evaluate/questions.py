@@ -71,8 +71,8 @@ def suite_hash(suite: Suite) -> str:
 
 
 def refuse_trivial(suite: Suite, spec: EvalSpec) -> None:
-    """Refuse a bucket whose questions are all one question that some run gives one answer."""
-    fixed = [run.title for run in spec.runs if not spec.is_drawn(run)]
+    """Refuse a bucket whose questions are all one question that some variant gives one answer."""
+    fixed = [v.title for v in spec.variants if not spec.is_drawn(v)]
     if not fixed:
         return
     asked: dict[str, list[tuple[str | int, ...]]] = {}

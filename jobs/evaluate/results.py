@@ -7,19 +7,23 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from jobs.evaluate.config import EvalRecord, Run
+from jobs.evaluate.config import EvalRecord, Variant
 from jobs.evaluate.questions import suite_hash
 from jobs.evaluate.scoring import Row, Sample
 from jobs.evaluate.stats import busy_seconds, paired_difference, stderr, wilson
 from jobs.evaluate.suite import Suite
 
-__all__ = ["COSTS", "Entry", "RunFacts", "Value", "as_results", "group", "tokens_per_second"]
+__all__ = ["COSTS", "Entry", "Value", "VariantFacts", "as_results", "group", "tokens_per_second"]
 
 Value = str | int | float | bool | None | list["Value"] | dict[str, "Value"]
 """What JSON holds."""
 
 COSTS = ("forward_passes", "token_forwards")
 """Means that each bucket has beside its score."""
+
+
+NO_ERROR = "N/A"
+"""A standard error there is none of, as lm-evaluation-harness writes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +33,7 @@ class Entry:
     name: str
     suite: Suite
     steps_asked: str
-    run: Run
+    variant: Variant
     samples: Sequence[Sample]
 
     @property
@@ -54,6 +58,10 @@ class Entry:
         """Rows that were not filled; they count as wrong."""
         return sum(sample.row["status"] != "ok" for sample in self.samples)
 
+    def is_measured(self, bucket: str | None = None) -> bool:
+        """Whether any row was filled; where none was, there is no score to report."""
+        return any(sample.row["status"] == "ok" for sample in self._of(bucket))
+
     @property
     def buckets(self) -> list[str]:
         """Every bucket once, in the order of the questions."""
@@ -64,10 +72,10 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunFacts:
-    """What the job of a run recorded about itself."""
+class VariantFacts:
+    """What the job of a variant recorded about itself."""
 
-    run: Run
+    variant: Variant
     fingerprint: str
     weights_sha256: str
     tokenizer_sha256: str
@@ -77,25 +85,28 @@ class RunFacts:
 def group(samples: Sequence[Sample], suites: Sequence[Suite]) -> list[Entry]:
     """Entries in the order of the samples; a name says as much as tells it from the others."""
     by_name = {suite.name: suite for suite in suites}
-    found: dict[tuple[str, str, Run], list[Sample]] = {}
+    found: dict[tuple[str, str, Variant], list[Sample]] = {}
     for sample in samples:
-        key = (sample.row["suite"], sample.row["steps_asked"], sample.run)
+        key = (sample.row["suite"], sample.row["steps_asked"], sample.variant)
         found.setdefault(key, []).append(sample)
-    has_many_runs = len({run for _, _, run in found}) > 1
+    has_many = len({variant for _, _, variant in found}) > 1
     return [
         Entry(
-            name=f"{suite}@{steps}" + (f":{run.name}" if has_many_runs else ""),
+            name=f"{suite}@{steps}" + (f":{variant.name}" if has_many else ""),
             suite=by_name[suite],
             steps_asked=steps,
-            run=run,
+            variant=variant,
             samples=members,
         )
-        for (suite, steps, run), members in found.items()
+        for (suite, steps, variant), members in found.items()
     ]
 
 
 def as_results(
-    entries: Sequence[Entry], facts: Sequence[RunFacts], record: EvalRecord
+    entries: Sequence[Entry],
+    facts: Sequence[VariantFacts],
+    record: EvalRecord,
+    departures: Sequence[str] | None = None,
 ) -> dict[str, Value]:
     """The whole of results.json; a function of its arguments alone."""
     seconds = sum(fact.seconds for fact in facts)
@@ -113,7 +124,7 @@ def as_results(
             for entry in entries
         },
         "task_hashes": {entry.name: hashes[entry.suite.name] for entry in entries},
-        "config": _model_config(facts, record),
+        "config": _model_config(facts, record, departures),
         "environment": dict(record.environment),
         "git_hash": record.environment.get("git_hash"),
         "transformers_version": record.environment.get("transformers"),
@@ -136,12 +147,15 @@ def tokens_per_second(entry: Entry) -> float | None:
 
 def _scores(entry: Entry) -> dict[str, Value]:
     own, n = entry.metric, len(entry.samples)
-    interval = wilson(sum(entry.solved()), n)
+    low, high = wilson(sum(entry.solved()), n)
     values: dict[str, Value] = {"name": entry.name, "alias": entry.name, "sample_len": n}
     for metric in entry.suite.metrics:
         right = sum(sample.scores[metric] for sample in entry.samples)
-        values |= {f"{metric},none": right / n, f"{metric}_stderr,none": stderr(right, n)}
-    values |= {f"{own}_wilson_low": interval.low, f"{own}_wilson_high": interval.high}
+        error = stderr(right, n) if entry.is_measured() else None
+        values[f"{metric},none"] = right / n if entry.is_measured() else None
+        values[f"{metric}_stderr,none"] = NO_ERROR if error is None else error
+    for name, end in ((f"{own}_wilson_low", low), (f"{own}_wilson_high", high)):
+        values[name] = end if entry.is_measured() else None
     values["num_errors"] = entry.num_errors
     values |= {name: entry.mean(read) for name, read in _MEANS.items()}
     values |= {"tokens_per_second": tokens_per_second(entry)}
@@ -152,24 +166,21 @@ def _scores(entry: Entry) -> dict[str, Value]:
 
 def _bucket(entry: Entry, bucket: str) -> dict[str, Value]:
     solved = entry.solved(bucket)
-    interval = wilson(sum(solved), len(solved))
+    low, high = wilson(sum(solved), len(solved))
+    score = {"acc": sum(solved) / len(solved), "wilson_low": low, "wilson_high": high}
     cost = {name: entry.mean(_MEANS[name], bucket) for name in COSTS}
-    return {
-        "n": len(solved),
-        "acc": sum(solved) / len(solved),
-        "wilson_low": interval.low,
-        "wilson_high": interval.high,
-        **cost,
-    }
+    if not entry.is_measured(bucket):
+        return {"n": len(solved), **dict.fromkeys(score), **cost}
+    return {"n": len(solved), **score, **cost}
 
 
 def _differences(entries: Sequence[Entry], seed: int) -> list[Value]:
-    """Each entry against the first run's at the same suite and steps, question by question."""
+    """Each entry against the first variant's at the same suite and steps, question by question."""
     found: list[Value] = []
     first: dict[tuple[str, str], Entry] = {}
     for entry in entries:
         base = first.setdefault((entry.suite.name, entry.steps_asked), entry)
-        if base is entry:
+        if base is entry or not (base.is_measured() and entry.is_measured()):
             continue
         solved = [np.array(e.solved(), np.bool_) for e in (base, entry)]
         gap = paired_difference(solved[0], solved[1], seed=seed)
@@ -180,7 +191,7 @@ def _differences(entries: Sequence[Entry], seed: int) -> list[Value]:
 
 def _config(entry: Entry, record: EvalRecord) -> dict[str, Value]:
     spec = record.spec
-    params = spec.sampling_of(entry.run)
+    params = spec.sampling_of(entry.variant)
     sampling: dict[str, Value] = asdict(params) | {"steps": entry.steps_asked}
     del sampling["seed"]  # every row has its own
     metrics: list[Value] = [
@@ -195,7 +206,9 @@ def _config(entry: Entry, record: EvalRecord) -> dict[str, Value]:
     }
 
 
-def _model_config(facts: Sequence[RunFacts], record: EvalRecord) -> dict[str, Value]:
+def _model_config(
+    facts: Sequence[VariantFacts], record: EvalRecord, departures: Sequence[str] | None
+) -> dict[str, Value]:
     spec, engine = record.spec, record.spec.engine()
     return {
         "model": "dream",
@@ -206,8 +219,9 @@ def _model_config(facts: Sequence[RunFacts], record: EvalRecord) -> dict[str, Va
         "tokenizer_sha256": facts[0].tokenizer_sha256,
         "seed": spec.seed,
         "preset": spec.preset,
+        "departures": None if departures is None else list(departures),
         "replicas": spec.replicas,
-        "fingerprints": {fact.run.name: fact.fingerprint for fact in facts},
+        "fingerprints": {fact.variant.name: fact.fingerprint for fact in facts},
     }
 
 

@@ -1,4 +1,4 @@
-"""Answers read and scored: one pass over the committed rows of a run."""
+"""Answers read and scored: one pass over the committed rows of a variant."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.common.errors import JobError
-from jobs.evaluate.config import Run, Steps
+from jobs.evaluate.config import Steps, Variant
 from jobs.evaluate.order import order_metrics
 from jobs.evaluate.suite import Suite
 from jobs.fill.ledger import JobFolder
 from jobs.fill.manifest import read_manifest
 from jobs.fill.rows import InfilledSpan
 
-__all__ = ["Row", "Sample", "samples_as_parquet", "score_row", "score_run"]
+__all__ = ["Row", "Sample", "samples_as_parquet", "score_row", "score_variant"]
 
 _TYPES = {
     "suite": pa.string(),
@@ -71,20 +71,22 @@ class Row(TypedDict):
 class Sample:
     """One answer, scored; a row that failed has no answer, and every score of it is False."""
 
-    run: Run
+    variant: Variant
     row: Row
     answer: str | None
     scores: Mapping[str, bool]
     order_metrics: Mapping[str, float | None]
 
 
-def score_run(
-    folder: JobFolder, run: Run, suites: Sequence[Suite], steps: Sequence[Steps]
+def score_variant(
+    folder: JobFolder, variant: Variant, suites: Sequence[Suite], steps: Sequence[Steps]
 ) -> list[Sample]:
-    """Every row of a finished run as a sample: by suite, then steps as asked, then question."""
+    """Every row of a finished variant as a sample: by suite, then steps as asked, then question."""
     by_name = {suite.name: suite for suite in suites}
     parts = [folder.data / entry.name for entry in read_manifest(folder).parts]
-    samples = [score_row(row, run, by_name[row["suite"]]) for part in parts for row in _rows(part)]
+    samples = [
+        score_row(row, variant, by_name[row["suite"]]) for part in parts for row in _rows(part)
+    ]
     suite_place = {name: place for place, name in enumerate(by_name)}
     steps_place = {str(asked): place for place, asked in enumerate(steps)}
     return sorted(
@@ -103,8 +105,8 @@ def samples_as_parquet(samples: Sequence[Sample]) -> bytes:
         name: pa.array([sample.row.get(name) for sample in samples], kind)
         for name, kind in _TYPES.items()
     }
-    columns["alg"] = pa.array([sample.run.alg for sample in samples], pa.string())
-    columns["order"] = pa.array([sample.run.order for sample in samples], pa.string())
+    columns["alg"] = pa.array([sample.variant.alg for sample in samples], pa.string())
+    columns["order"] = pa.array([sample.variant.order for sample in samples], pa.string())
     columns["answer"] = pa.array([sample.answer for sample in samples], pa.string())
     for name in dict.fromkeys(name for sample in samples for name in sample.scores):
         if name in columns:
@@ -127,7 +129,7 @@ def _rows(part: Path) -> list[Row]:
     return rows
 
 
-def score_row(row: Row, run: Run, suite: Suite) -> Sample:
+def score_row(row: Row, variant: Variant, suite: Suite) -> Sample:
     """A row read and scored by its suite."""
     answer = None
     scores = dict.fromkeys(suite.metrics, False)
@@ -137,7 +139,7 @@ def score_row(row: Row, run: Run, suite: Suite) -> Sample:
         for name, metric in suite.metrics.items():
             scores[name] = bool(metric(question.problem.input, answer))
     return Sample(
-        run=run,
+        variant=variant,
         row=row,
         answer=answer,
         scores=scores,

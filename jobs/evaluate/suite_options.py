@@ -7,10 +7,16 @@ from typing import Literal, get_args
 
 from jobs.common.errors import Refused
 
-__all__ = ["Form", "SuiteOptions", "Task"]
+__all__ = ["Draw", "PromptStyle", "Split", "SuiteOptions", "Task"]
 
-Form = Literal["native", "few-shot"]
-"""The embedded checkpoint's own text form, or a prompt with examples for a Base model."""
+PromptStyle = Literal["native", "few-shot"]
+"""The text the embedded checkpoint was trained on, or a prompt with examples for a Base model."""
+
+Draw = Literal["plain", "planning", "every"]
+"""Which problems of a task: `jobs.tasks` says what each draws."""
+
+Split = Literal["test", "train"]
+"""Problems that training never shows, or the others."""
 
 Task = Literal["generate", "infill"]
 """As in `run`: complete a prompt, or fill the holes of a text."""
@@ -24,7 +30,10 @@ class SuiteOptions:
         by default 1000, and all rows of a file.
     seed: of the problems and of the examples, which are drawn from streams of their own.
     givens: numbers of Sudoku clues.
-    form: native or few-shot.
+    prompt_style: native or few-shot.
+    draw: plain; planning, as the Dream authors' planning set is made; every problem there is once.
+    split: problems that the embedded checkpoint was never shown (test), or others (train).
+    slack: most characters by which a hole of a sentence is longer than what belongs in it (0).
     shots, prompt_template: examples (8) and the instruction file of few-shot prompts.
     max_new_tokens: length of the hole after a prompt.
     data: a file of Dream's planning set, whose first rows are the examples; or custom's Parquet.
@@ -35,7 +44,10 @@ class SuiteOptions:
     num: int | None = None
     seed: int = 0
     givens: tuple[int, ...] | None = None
-    form: Form | None = None
+    prompt_style: PromptStyle | None = None
+    draw: Draw | None = None
+    split: Split | None = None
+    slack: int | None = None
     shots: int | None = None
     prompt_template: str | None = None
     max_new_tokens: int | None = None
@@ -52,13 +64,23 @@ class SuiteOptions:
         _check_integer("seed", self.seed, 0)
         _check_integer("shots", self.shots, 0)
         _check_integer("max_new_tokens", self.max_new_tokens, 1)
-        for name, value, allowed in (("form", self.form, Form), ("task", self.task, Task)):
-            if value is not None and value not in get_args(allowed):
-                raise Refused(f"{name}: {value!r} is not one of {', '.join(get_args(allowed))}")
+        _check_integer("slack", self.slack, 0)
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in allowed:
+                raise Refused(f"{name}: {value!r} is not one of {', '.join(allowed)}")
         for givens in self.givens or ():
             _check_integer("givens", givens, 0)
         if self.givens is not None and len(set(self.givens)) != max(1, len(self.givens)):
             raise Refused(f"givens: {self.givens} names no number, or one twice")
+
+
+_CHOICES = {
+    "prompt_style": get_args(PromptStyle),
+    "draw": get_args(Draw),
+    "split": get_args(Split),
+    "task": get_args(Task),
+}
 
 
 def _check_integer(name: str, value: int | None, low: int) -> None:

@@ -14,12 +14,13 @@ from typing import Protocol, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
-from jobs.common.errors import JobError
+from jobs.common.errors import JobError, RowsFailed
 from jobs.common.lock import heartbeat_age, read_owner
 from jobs.fill.ledger import CommitLog, JobFolder
 from jobs.fill.partfile import read_columns
 
 __all__ = ["Display", "Pace", "Status", "Tally", "as_lines", "display", "read_status"]
+__all__ += ["raise_if_all_failed"]
 
 LINE_EVERY_S = 10.0
 """Between two plain lines of progress, and between two progress events."""
@@ -107,6 +108,15 @@ def read_status(folder: JobFolder) -> Status:
         heartbeat_age_s=round(heartbeat_age(folder.lock), 1) if is_running else None,
         damaged=tally.damaged,
     )
+
+
+def raise_if_all_failed(status: Status) -> None:
+    """The output is complete and verifies, but a command that filled no row did not succeed."""
+    if status.rows_committed and not status.statuses.get("ok"):
+        raise RowsFailed(
+            f"all {status.rows_committed:,} rows failed; the column error_message of "
+            f"{status.output}/data says why"
+        )
 
 
 def as_lines(status: Status, *, as_json: bool) -> str:

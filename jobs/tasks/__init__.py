@@ -1,1 +1,1 @@
-"""Tasks with a generator, a text form and an exact scorer."""
+"""Tasks with a generator, a text and an exact scorer."""

@@ -12,10 +12,10 @@ from jobs.common.errors import Refused
 __all__ = ["EOS", "MASK", "Keyed", "Problem", "Sample", "draw_distinct", "is_held_out"]
 
 MASK = "_"
-"""One masked token in a text form of a task."""
+"""One masked token in the text of a task."""
 
 EOS = "\0"
-"""The end-of-text token in a text form of a task."""
+"""The end-of-text token in the text of a task."""
 
 HELD_OUT_SHARE = 8
 """One problem of this many is never trained on."""

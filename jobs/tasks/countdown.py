@@ -5,22 +5,25 @@ Data format of Dream's planning set: input `15,44,79,50` (the last number is the
 
 Answers are ASCII: digits, one operation, `=`, digits, joined by commas, and nothing else. Leading
 zeros are allowed, because the embedded checkpoint writes two digits; signs and blanks are not, so
-no result is negative.
+no result is negative. The rule of Dream's authors is in `countdown_planning`.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations, combinations_with_replacement
 
 import numpy as np
 
 from jobs.common.errors import Refused
 from jobs.tasks.base import EOS, Keyed, Problem, Sample, draw_distinct, is_held_out
 
-__all__ = ["FULL", "MINI", "Range", "draw", "holds_out", "is_correct", "is_correct_dream"]
-__all__ += ["mini_prompt", "mini_sample", "num_numbers", "read_equations", "read_problem"]
+__all__ = ["FULL", "MINI", "Range", "draw", "every", "holds_out", "is_correct", "mini_prompt"]
+__all__ += ["mini_sample", "num_numbers", "problem_key", "read_equations", "read_problem"]
+__all__ += ["without_zeros"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,7 @@ MINI = Range(largest=20, cap=99, operations="+-*")
 """The range of the embedded checkpoint: every number has at most two digits."""
 
 MINI_ANSWER = len("15+07=22,22-04=18")
-"""Length of every answer of the mini form."""
+"""Length of every answer to the mini prompt."""
 
 # ASCII digits only: \d and int() also take other scripts' digits.
 _EQUATION = re.compile(r"([0-9]{1,9})([+\-*/])([0-9]{1,9})=([0-9]{1,9})")
@@ -72,7 +75,7 @@ def draw(
 
     def attempt(_: int) -> Keyed | None:
         numbers, trace = _draw_trace(rng, count, within)
-        key = _key(numbers, trace[-1].result)
+        key = problem_key(numbers, trace[-1].result)
         if is_held_out(key) != held_out:
             return None
         text = ",".join(map(str, [*numbers, trace[-1].result]))
@@ -80,6 +83,20 @@ def draw(
         return Keyed(key, Problem(input=text, reference=reference, bucket=f"{count} numbers"))
 
     return draw_distinct(num, attempt, what=f"countdown with numbers up to {within.largest}")
+
+
+def every(within: Range, *, held_out: bool = True) -> list[Problem]:
+    """Every problem of three numbers in the range, once, of one split; in order of the numbers."""
+    found: dict[str, Problem] = {}
+    for numbers in combinations_with_replacement(range(1, within.largest + 1), 3):
+        for trace in _traces(list(numbers), within):
+            target = trace[-1].result
+            key = problem_key(numbers, target)
+            if key not in found and is_held_out(key) == held_out:
+                text = ",".join(map(str, [*numbers, target]))
+                reference = ",".join(map(str, trace))
+                found[key] = Problem(input=text, reference=reference, bucket="3 numbers")
+    return list(found.values())
 
 
 def num_numbers(problem_input: str) -> int:
@@ -125,34 +142,26 @@ def is_correct(problem_input: str, answer: str) -> bool:
     return pool == Counter([target])
 
 
-def is_correct_dream(problem_input: str, answer: str) -> bool:
-    """The rule of Dream's evaluation: true equations, each input used once, results reusable."""
-    numbers, target = read_problem(problem_input)
-    equations = read_equations(answer)
-    if not equations or not all(equation.is_true for equation in equations):
-        return False
-    inputs = Counter(numbers)
-    results: set[int] = set()
-    for equation in equations:
-        for operand in (equation.left, equation.right):
-            if inputs[operand] > 0:
-                inputs[operand] -= 1
-            elif operand not in results:
-                return False
-        results.add(equation.result)
-    return not +inputs and equations[-1].result == target
+def problem_key(numbers: Sequence[int], target: int) -> str:
+    """Canonical text: the order of the numbers does not make another problem."""
+    return "countdown " + ",".join(map(str, sorted(numbers))) + f"={target}"
 
 
 def holds_out(visible: str) -> bool:
     """Whether a visible mini text `C:15,07,04,18=...` shows a held-out problem."""
     numbers = visible[2 : visible.index("=")].split(",")
-    return is_held_out(_key(list(map(int, numbers[:-1])), int(numbers[-1])))
+    return is_held_out(problem_key(list(map(int, numbers[:-1])), int(numbers[-1])))
 
 
 def mini_prompt(problem_input: str) -> str:
-    """The embedded checkpoint's form `C:15,07,04,18=`: two digits each, largest number first."""
+    """What the embedded checkpoint is given, `C:15,07,04,18=`: two digits each, largest first."""
     numbers, target = read_problem(problem_input)
     return "C:" + ",".join(f"{n:02}" for n in [*sorted(numbers, reverse=True), target]) + "="
+
+
+def without_zeros(answer: str) -> str:
+    """An answer to the mini prompt with its numbers written without leading zeros."""
+    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", answer)
 
 
 def mini_sample(rng: np.random.Generator) -> Sample:
@@ -184,12 +193,21 @@ def _draw_trace(
             return numbers, trace
 
 
+def _traces(pool: list[int], within: Range) -> Iterator[list[Equation]]:
+    """Every trace that `_draw_trace` can draw from these numbers."""
+    if len(pool) == 1:
+        yield []
+    for first, second in combinations(range(len(pool)), 2):
+        big, small = max(pool[first], pool[second]), min(pool[first], pool[second])
+        rest = [n for i, n in enumerate(pool) if i not in (first, second)]
+        for op in within.operations:
+            result = _apply(big, op, small)
+            if result is not None and 1 <= result <= within.cap:
+                for trace in _traces([*rest, result], within):
+                    yield [Equation(big, op, small, result), *trace]
+
+
 def _apply(big: int, op: str, small: int) -> int | None:
     if op == "/":
         return big // small if big % small == 0 else None
     return {"+": big + small, "-": big - small, "*": big * small}[op]
-
-
-def _key(numbers: list[int], target: int) -> str:
-    """Canonical text: the order of the numbers does not make another problem."""
-    return "countdown " + ",".join(map(str, sorted(numbers))) + f"={target}"

@@ -19,15 +19,15 @@ SMALLEST, LARGEST = 10, 99
 _EQUATION = re.compile(r"(0|[1-9][0-9]{0,3})([+-])(0|[1-9][0-9]{0,3})=(0|[1-9][0-9]{0,3})")
 
 
-def draw(rng: np.random.Generator, num: int) -> list[Problem]:
-    """`num` distinct held-out equations with a uniform number of blanks; buckets by blanks."""
+def draw(rng: np.random.Generator, num: int, *, held_out: bool = True) -> list[Problem]:
+    """`num` distinct equations of one split, with a uniform number of blanks; buckets by blanks."""
 
     def attempt(_: int) -> Keyed | None:
         equation = _draw_equation(rng)
         places = [i for i, character in enumerate(equation) if character != "="]
         blanks = rng.permutation(places)[: int(rng.integers(1, len(places) + 1))]
         text = "".join(MASK if i in blanks else c for i, c in enumerate(equation))
-        if not is_held_out(_key(text)):
+        if is_held_out(_key(text)) != held_out:
             return None
         bucket = f"{len(blanks)} blanks"
         return Keyed(text, Problem(input=text, reference=equation, bucket=bucket))
@@ -36,7 +36,7 @@ def draw(rng: np.random.Generator, num: int) -> list[Problem]:
 
 
 def infill_text(problem_input: str) -> str:
-    """The embedded checkpoint's form: `E:1_+2_=4_`."""
+    """The text the embedded checkpoint is given: `E:1_+2_=4_`."""
     return "E:" + problem_input
 
 

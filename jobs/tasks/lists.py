@@ -16,13 +16,13 @@ _PAIRS = {"(": ")", "[": "]", "{": "}", "<": ">"}
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def draw(rng: np.random.Generator, num: int) -> list[Problem]:
-    """`num` distinct held-out problems, kinds in turn."""
+def draw(rng: np.random.Generator, num: int, *, held_out: bool = True) -> list[Problem]:
+    """`num` distinct problems of one split, kinds in turn."""
 
     def attempt(num_found: int) -> Keyed | None:
         kind = KINDS[num_found % len(KINDS)]
         text = f"{kind} {_draw_item(rng, kind, shortest=4)}"
-        if not is_held_out(text):
+        if is_held_out(text) != held_out:
             return None
         return Keyed(text, Problem(input=text, reference=_answer(text), bucket=kind))
 
@@ -30,7 +30,7 @@ def draw(rng: np.random.Generator, num: int) -> list[Problem]:
 
 
 def prompt_text(problem_input: str) -> str:
-    """The embedded checkpoint's form: `sort 4127=`."""
+    """The text the embedded checkpoint is given: `sort 4127=`."""
     return problem_input + "="
 
 

@@ -50,7 +50,7 @@ def sudoku_format(side: int) -> Format:
     )
 
 
-def read_official(path: str, form: Format) -> OfficialFile:
+def read_official(path: str, row_format: Format) -> OfficialFile:
     """Every row of the file; an error names the file, the line and the field."""
     try:
         data = Path(path).read_bytes()
@@ -58,12 +58,13 @@ def read_official(path: str, form: Format) -> OfficialFile:
     except (OSError, ValueError) as error:
         raise Refused(f"{path}: not readable as JSON lines: {error}") from error
     problems = [
-        _read_row(f"{path} line {number}", line, form) for number, line in enumerate(lines, start=1)
+        _read_row(f"{path} line {number}", line, row_format)
+        for number, line in enumerate(lines, start=1)
     ]
     return OfficialFile(problems, hashlib.sha256(data).hexdigest())
 
 
-def _read_row(place: str, line: str, form: Format) -> Problem:
+def _read_row(place: str, line: str, row_format: Format) -> Problem:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -76,8 +77,8 @@ def _read_row(place: str, line: str, form: Format) -> Problem:
         if not isinstance(value, str):
             raise Refused(f"{place}: field {field!r} is {value!r}, not a string")
         values[field] = value
-    if not form.is_input(values["input"]):
-        raise Refused(f"{place}: field 'input' is {values['input']!r}, not {form.allowed}")
+    if not row_format.is_input(values["input"]):
+        raise Refused(f"{place}: field 'input' is {values['input']!r}, not {row_format.allowed}")
     return Problem(
-        input=values["input"], reference=values["output"], bucket=form.bucket(values["input"])
+        input=values["input"], reference=values["output"], bucket=row_format.bucket(values["input"])
     )

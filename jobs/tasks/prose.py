@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from typing import NamedTuple
@@ -19,7 +20,7 @@ import numpy as np
 
 from jobs.tasks.base import EOS, MASK, Keyed, Problem, Sample, draw_distinct, is_held_out
 
-__all__ = ["draw", "holds_out", "is_correct", "sample", "sentences"]
+__all__ = ["draw", "holds_out", "is_correct", "sample", "sentences", "widened"]
 
 _NAMES = ("Ana", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Ida", "Leo", "Mia", "Noah", "Zoe")
 _WEATHER = {
@@ -73,8 +74,8 @@ def sentences() -> tuple[Sentence, ...]:
     return tuple(Sentence(pieces) for pieces in _all_pieces())
 
 
-def draw(rng: np.random.Generator, num: int) -> list[Problem]:
-    """`num` distinct held-out texts with one or more whole fields blank; buckets by kind."""
+def draw(rng: np.random.Generator, num: int, *, held_out: bool = True) -> list[Problem]:
+    """`num` distinct texts of one split, with one or more whole fields blank; buckets by kind."""
 
     def attempt(_: int) -> Keyed | None:
         sentence = _choose(rng)
@@ -83,12 +84,25 @@ def draw(rng: np.random.Generator, num: int) -> list[Problem]:
             MASK * len(piece) if index in hidden else piece
             for index, piece in enumerate(sentence.pieces)
         )
-        if not is_held_out(_key(text)):
+        if is_held_out(_key(text)) != held_out:
             return None
         kind = "JSON" if text.startswith("{") else "prose"
         return Keyed(text, Problem(input=text, reference=sentence.text, bucket=kind))
 
     return draw_distinct(num, attempt, what="prose and JSON")
+
+
+def widened(problem: Problem, rng: np.random.Generator, slack: int) -> Problem:
+    """The same problem, each of its holes 0 to `slack` characters longer than what belongs in it.
+
+    It stays in its split: the length of a hole is no part of what a problem asks.
+    """
+    pieces = re.split(f"({MASK}+)", problem.input)
+    text = "".join(
+        piece + MASK * int(rng.integers(slack + 1)) if piece.startswith(MASK) else piece
+        for piece in pieces
+    )
+    return replace(problem, input=text)
 
 
 def is_correct(problem_input: str, answer: str) -> bool:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 __all__ = ["source_sha256", "task_modules"]
 
-BUILT_ON = {"jobs.tasks.sudoku": ("jobs.tasks.sudoku_grids",)}
+BUILT_ON = {
+    "jobs.tasks.countdown_planning": ("jobs.tasks.countdown",),
+    "jobs.tasks.sudoku": ("jobs.tasks.sudoku_grids",),
+}
 """What task modules use beside `base`."""
 
 

@@ -1,4 +1,4 @@
-"""Sudoku of side 4, 6 or 9: puzzles with a given number of clues, text forms, exact scorer.
+"""Sudoku of side 4, 6 or 9: puzzles with a given number of clues, their text, exact scorer.
 
 A grid is its digits in reading order; 0 is a blank. A puzzle may have several solutions, and each
 of them is right. Data format of Dream's planning set: one line of digits for each row. The

@@ -11,13 +11,13 @@ __all__ = ["Batch", "split"]
 
 
 class Batch(NamedTuple):
-    """Rows packed one behind the other: ids, masks and weights [T]; lengths and forms [B]."""
+    """Rows packed one behind the other: ids, masks and weights [T]; lengths and variants [B]."""
 
     token_ids: NDArray[np.int64]
     is_masked: NDArray[np.bool_]
     weights: NDArray[np.float32]
     lengths: NDArray[np.int64]
-    forms: NDArray[np.int64]
+    variants: NDArray[np.int64]
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:
@@ -31,7 +31,7 @@ def split(batch: Batch, parts: int) -> list[Batch]:
             is_masked=batch.is_masked[row_T % parts == part],
             weights=batch.weights[row_T % parts == part],
             lengths=batch.lengths[part::parts],
-            forms=batch.forms[part::parts],
+            variants=batch.variants[part::parts],
         )
         for part in range(parts)
     ]

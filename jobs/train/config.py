@@ -19,7 +19,7 @@ from jobs.common.errors import Refused
 from jobs.common.fingerprint import Json
 from jobs.common.paths import InputPaths, OutputPath
 from jobs.common.settings import checked, given_values
-from jobs.train.corpus import FORMS, TAIL_WEIGHT, first_size, shares
+from jobs.train.corpus import TAIL_WEIGHT, TASK_VARIANTS, first_size, shares
 from jobs.train.objective import TimeWeight
 
 __all__ = ["QWEN2", "RECIPES", "TrainSpec", "load_train_spec"]
@@ -113,10 +113,10 @@ class TrainSpec(BaseModel):
 
     @field_validator("mix")
     @classmethod
-    def _known_forms(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+    def _known_variants(cls, value: dict[str, float] | None) -> dict[str, float] | None:
         for name, share in (value or {}).items():
-            if name not in FORMS:
-                raise ValueError(f"{name!r} is not valid: shares of {', '.join(FORMS)}")
+            if name not in TASK_VARIANTS:
+                raise ValueError(f"{name!r} is not valid: shares of {', '.join(TASK_VARIANTS)}")
             if share <= 0:
                 raise ValueError(f"{name}={share} is not valid: a share above 0")
         return value
@@ -184,7 +184,7 @@ class TrainSpec(BaseModel):
         """The weights of masked tokens that its rows have."""
         if self.time_weight is not None:
             return {self.time_weight}
-        return {FORMS[name].time_weight for name in self.mix} if self.mix else {"original"}
+        return {TASK_VARIANTS[name].time_weight for name in self.mix} if self.mix else {"original"}
 
     @property
     def is_qwen2(self) -> bool:
@@ -203,7 +203,7 @@ class TrainSpec(BaseModel):
     def identity(self) -> dict[str, Json]:
         """The fields that decide what the weights become."""
         own = {name: value for name, value in self.dump().items() if name not in NEUTRAL}
-        if self.mix is not None:  # forms are drawn by their number, so their order counts
+        if self.mix is not None:  # task variants are drawn by their number, so their order counts
             own["mix"] = [f"{name} {share}" for name, share in self.mix.items()]
         return own | ({"num_workers": self.num_workers} if self.parallel == "fsdp" else {})
 

@@ -21,7 +21,7 @@ from ray.data import Dataset, ExecutionOptions, TaskPoolStrategy
 
 from jobs.train.batch import Batch
 from jobs.train.config import TrainSpec
-from jobs.train.corpus import FORMS, NoisyRow, noisy_rows, shares
+from jobs.train.corpus import TASK_VARIANTS, NoisyRow, noisy_rows, shares
 from jobs.train.order import rows_of_update
 from jobs.train.sft import EncodedRow, noisy_row
 
@@ -48,8 +48,8 @@ class Source(Protocol):
     """Where batches come from."""
 
     @property
-    def form_names(self) -> tuple[str, ...]:
-        """Names of the forms that `Batch.forms` counts; losses are told for each."""
+    def variant_names(self) -> tuple[str, ...]:
+        """Names of the task variants that `Batch.variants` counts; losses are told for each."""
         ...
 
     def share(self, update: int, rank: int, num_workers: int) -> Batch:
@@ -59,34 +59,34 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MixSource:
-    """Generated rows: of each form, worker R of W takes the rows R, R + W, R + 2W, ..."""
+    """Generated rows: of each task variant, worker R of W takes the rows R, R + W, R + 2W, ..."""
 
     spec: TrainSpec
     eos: int
 
     @property
-    def form_names(self) -> tuple[str, ...]:
-        """The forms of the mix, in its order."""
+    def variant_names(self) -> tuple[str, ...]:
+        """The task variants of the mix, in its order."""
         return tuple(self.spec.mix or {})
 
     def share(self, update: int, rank: int, num_workers: int) -> Batch:
-        """Form number i of update u is drawn with the key (seed, u, i)."""
+        """Task variant number i of update u is drawn with the key (seed, u, i)."""
         spec = self.spec
         assert spec.mix is not None
         rows: list[NoisyRow] = []
-        forms: list[int] = []
+        variants: list[int] = []
         for index, (name, num) in enumerate(shares(spec.mix, spec.batch_size).items()):
-            form = FORMS[name]
+            variant = TASK_VARIANTS[name]
             if spec.time_weight is not None:
-                form = replace(form, time_weight=spec.time_weight)
+                variant = replace(variant, time_weight=spec.time_weight)
             rng = np.random.default_rng([spec.seed, update, index])
             drawn = noisy_rows(
-                form, rng, num, eos=self.eos, cart_p=spec.cart_p, tail_weight=spec.tail_weight
+                variant, rng, num, eos=self.eos, cart_p=spec.cart_p, tail_weight=spec.tail_weight
             )
             mine = drawn[rank::num_workers]
             rows += mine
-            forms += [index] * len(mine)
-        return _pack(rows, forms)
+            variants += [index] * len(mine)
+        return _pack(rows, variants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,8 @@ class RowSource:
     store: Rows
 
     @property
-    def form_names(self) -> tuple[str, ...]:
-        """One form: rows of Parquet."""
+    def variant_names(self) -> tuple[str, ...]:
+        """One variant: rows of Parquet."""
         return ("parquet",)
 
     def share(self, update: int, rank: int, num_workers: int) -> Batch:
@@ -152,13 +152,13 @@ def arrow_batches(data: Dataset) -> Iterator[pa.Table]:
         yield table
 
 
-def _pack(rows: Sequence[NoisyRow], forms: Sequence[int]) -> Batch:
+def _pack(rows: Sequence[NoisyRow], variants: Sequence[int]) -> Batch:
     return Batch(
         token_ids=np.concatenate([row.token_ids for row in rows]),
         is_masked=np.concatenate([row.is_masked for row in rows]),
         weights=np.concatenate([row.weights for row in rows]),
         lengths=np.array([len(row.token_ids) for row in rows], np.int64),
-        forms=np.array(forms, np.int64),
+        variants=np.array(variants, np.int64),
     )
 
 

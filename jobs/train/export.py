@@ -14,6 +14,7 @@ from torch import Tensor
 from jobs.common.files import move_into_place, write_atomically
 from jobs.common.fingerprint import Json
 from jobs.train.checkpoint import final_weights, read_progress
+from jobs.train.corpus import rows_sha256
 from jobs.train.metrics import read_metrics
 from jobs.train.model import TOKENIZER_FILES
 from jobs.train.record import TrainRecord
@@ -22,6 +23,12 @@ __all__ = ["CARD", "export"]
 
 CARD = "card.json"
 """Written last: a folder that holds it is finished."""
+
+SEEN = (
+    "No problem of the held-out split was shown as a prompt, or as the visible part of a text that "
+    "is filled in place. The visible part of an answer behind a prompt was not checked."
+)
+"""Of a checkpoint of generated rows: what its held-out split means."""
 
 INDEX = "model.safetensors.index.json"
 LINES_OF_CARD = 100
@@ -65,16 +72,17 @@ def _write_weights(weights: dict[str, Tensor], folder: Path) -> None:
 
 def _data(record: TrainRecord) -> dict[str, Json]:
     """What it was trained on, as far as it can be told from outside."""
-    names = ("generator_sha256", "data_sha256", "from_sha256")
+    names = ("data_sha256", "from_sha256")
     about = {name: record.identity[name] for name in names if name in record.identity}
-    if record.spec.get("mix"):
+    mix, batch_size, seed = (record.spec[name] for name in ("mix", "batch_size", "seed"))
+    if isinstance(mix, dict) and isinstance(batch_size, int) and isinstance(seed, int):
         return about | {
             "generator": "jobs/train/corpus.py",
-            "forms": record.spec["mix"],
-            "seen": "no problem of the held-out split was a prompt, nor what is visible of a form "
-            "filled in place; what is visible of a form's answer is not checked",
+            "rows_sha256": rows_sha256(mix, batch_size, seed),
+            "seen": SEEN,
         }
     return about | {
+        "generator_sha256": record.identity["generator_sha256"],
         "files": record.spec["parquet"],
         "rows": record.rows,
         "rows_dropped": record.rows_dropped,

@@ -37,18 +37,18 @@ class Sums:
 
     updates: int = 0
     loss: float | Tensor = 0.0
-    entropy_F: float | Tensor = 0.0
-    tokens_F: float | Tensor = 0.0
+    entropy_V: float | Tensor = 0.0
+    tokens_V: float | Tensor = 0.0
     since: float = field(default_factory=time.monotonic)
     tokens: int = 0
 
 
 def new_state(
-    spec: TrainSpec, config: DreamConfig, num_forms: int, device: torch.device
+    spec: TrainSpec, config: DreamConfig, num_variants: int, device: torch.device
 ) -> TrainState:
     """The state before the first update."""
     weights = first_weights(spec, config)
-    network = build(config, spec, num_forms, weights, device)
+    network = build(config, spec, num_variants, weights, device)
     parameters = local_parameters(network)
     average = {} if spec.ema is None else {n: local_of(p).clone() for n, p in parameters.items()}
     return TrainState(network, parameters, average, _optimizers(parameters, spec), Progress())
@@ -60,7 +60,7 @@ def run_updates(
     spec: TrainSpec,
     *,
     mask_id: int,
-    form_names: tuple[str, ...],
+    variant_names: tuple[str, ...],
     last: int,
     tell: Callable[[Line], None],
     save: Callable[[], None],
@@ -71,7 +71,7 @@ def run_updates(
         norm = _update(state, batch, spec, mask_id, last, sums)
         done = state.progress.updates
         if done % spec.log_every == 0 or done == last:
-            tell(_line(state, sums, norm, spec, form_names, last))
+            tell(_line(state, sums, norm, spec, variant_names, last))
             sums = Sums()
         if done % spec.checkpoint_every == 0 or done == last:
             _refuse_broken(state)
@@ -134,8 +134,8 @@ def _update(
             # Both wrappers average the workers' gradients, and the batch asks for their sum.
             (losses.weighted * (_num_workers() / num_masked)).backward()
         sums.loss = sums.loss + losses.weighted.detach() / num_masked
-        sums.entropy_F = sums.entropy_F + losses.entropy_F
-        sums.tokens_F = sums.tokens_F + losses.tokens_F
+        sums.entropy_V = sums.entropy_V + losses.entropy_V
+        sums.tokens_V = sums.tokens_V + losses.tokens_V
     norm = _step(state, spec, last)
     state.progress.updates += 1
     state.progress.tokens += num_tokens
@@ -164,9 +164,9 @@ def _line(
 ) -> Line:
     """Means since the last line, over all workers."""
     assert isinstance(sums.loss, Tensor)
-    assert isinstance(sums.entropy_F, Tensor)
-    assert isinstance(sums.tokens_F, Tensor)
-    packed = torch.cat([sums.loss[None], sums.entropy_F, sums.tokens_F.float()]).double()
+    assert isinstance(sums.entropy_V, Tensor)
+    assert isinstance(sums.tokens_V, Tensor)
+    packed = torch.cat([sums.loss[None], sums.entropy_V, sums.tokens_V.float()]).double()
     loss, *rest = _sum_over_workers(packed).tolist()
     entropies, counts = rest[: len(names)], rest[len(names) :]
     update = state.progress.updates

@@ -1,6 +1,6 @@
 """The network as it is trained: model and loss in one forward, placed on one process or many.
 
-Letters: T packed tokens, N masked tokens, F forms.
+Letters: T packed tokens, N masked tokens, V task variants.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ class Masked(NamedTuple):
     sources_N: Tensor
     targets_N: Tensor
     weights_N: Tensor
-    forms_N: Tensor
+    variants_N: Tensor
     layout: PackedLayout
 
 
 class Losses(NamedTuple):
-    """Sums over the masked tokens: the weighted loss, and for each form [F] CE and tokens."""
+    """Sums over the masked tokens: the weighted loss, and for each variant [V] CE and tokens."""
 
     weighted: Tensor
-    entropy_F: Tensor
-    tokens_F: Tensor
+    entropy_V: Tensor
+    tokens_V: Tensor
 
 
 class Objective(nn.Module):
     """The model and its loss in one forward: DDP and FSDP see every parameter used."""
 
-    def __init__(self, model: DreamModel, spec: TrainSpec, num_forms: int) -> None:
+    def __init__(self, model: DreamModel, spec: TrainSpec, num_variants: int) -> None:
         super().__init__()
         self.model = model
         self.spec = spec
-        self.num_forms = num_forms
+        self.num_variants = num_variants
 
     def forward(self, batch: Masked) -> Losses:
         """Shifted cross-entropy of the masked tokens; the caller divides the weighted sum."""
@@ -73,8 +73,8 @@ class Objective(nn.Module):
         told_N = entropy_N.detach()
         return Losses(
             weighted=(loss_N * batch.weights_N).sum(),
-            entropy_F=told_N.new_zeros(self.num_forms).index_add_(0, batch.forms_N, told_N),
-            tokens_F=torch.bincount(batch.forms_N, minlength=self.num_forms),
+            entropy_V=told_N.new_zeros(self.num_variants).index_add_(0, batch.variants_N, told_N),
+            tokens_V=torch.bincount(batch.variants_N, minlength=self.num_variants),
         )
 
 
@@ -85,13 +85,13 @@ def collate(batch: Batch, mask_id: int, device: torch.device | str) -> Masked:
     targets_N = np.flatnonzero(batch.is_masked)
     noisy_T = np.where(batch.is_masked, mask_id, batch.token_ids)
     sources_N = np.maximum(targets_N - 1, start_T[targets_N])
-    forms_N = np.repeat(batch.forms, batch.lengths)[targets_N]
+    variants_N = np.repeat(batch.variants, batch.lengths)[targets_N]
     return Masked(
         noisy_T=torch.from_numpy(noisy_T).to(device),
         sources_N=torch.from_numpy(sources_N).to(device),
         targets_N=torch.from_numpy(batch.token_ids[targets_N]).to(device),
         weights_N=torch.from_numpy(batch.weights[targets_N]).to(device),
-        forms_N=torch.from_numpy(forms_N).to(device),
+        variants_N=torch.from_numpy(variants_N).to(device),
         layout=PackedLayout.of(batch.lengths.tolist(), device),
     )
 
@@ -99,13 +99,13 @@ def collate(batch: Batch, mask_id: int, device: torch.device | str) -> Masked:
 def build(
     config: DreamConfig,
     spec: TrainSpec,
-    num_forms: int,
+    num_variants: int,
     weights: Iterable[tuple[str, Tensor]],
     device: torch.device,
 ) -> nn.Module:
     """The objective with these weights, wrapped as `spec.parallel` says, ready to be called."""
     with torch.device("meta"):
-        objective = Objective(DreamModel(config), spec, num_forms).train()
+        objective = Objective(DreamModel(config), spec, num_variants).train()
     if spec.recompute:
         again = partial(_recomputing, device.type)
         for block in objective.model.model.layers:

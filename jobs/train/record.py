@@ -13,7 +13,7 @@ from jobs.common.fingerprint import Json, differences
 from jobs.fill.inputs import scan
 from jobs.tasks.sources import source_sha256, task_modules
 from jobs.train.config import TrainSpec
-from jobs.train.corpus import FORMS
+from jobs.train.corpus import TASK_VARIANTS
 
 __all__ = ["TrainRecord", "identity_of", "row_modules"]
 
@@ -66,7 +66,9 @@ def identity_of(spec: TrainSpec) -> dict[str, Json]:
     return identity
 
 
-def row_modules(forms: tuple[str, ...]) -> set[str]:
-    """The modules that draw these forms, their noise and the order of rows."""
-    tasks = {name for form in forms for name in task_modules(FORMS[form].sample.__module__)}
+def row_modules(variants: tuple[str, ...]) -> set[str]:
+    """The modules that draw these task variants, their noise and the order of rows."""
+    tasks = {
+        name for one in variants for name in task_modules(TASK_VARIANTS[one].sample.__module__)
+    }
     return tasks | {f"jobs.train.{name}" for name in ROW_MAKERS}

@@ -1,6 +1,6 @@
 """Parquet rows as training rows: token ids, and from which token on they may be masked.
 
-Three forms of rows, told by their columns:
+Three layouts of rows, told by their columns:
 - `messages`, a list of {role, content}: Dream's chat template; only the answer of the last turn,
   which is the assistant's, may be masked, its end of turn `<|im_end|>` included.
 - `prompt` and `response`: the two texts, encoded one by one; only the response may be masked.
@@ -27,16 +27,16 @@ from jobs.common.errors import Refused
 from jobs.train.corpus import NoisyRow
 from jobs.train.objective import TimeWeight, draw_mask, token_weights
 
-__all__ = ["COLUMNS", "EncodedRow", "RowForm", "encode", "form_of", "noisy_row"]
+__all__ = ["COLUMNS", "EncodedRow", "RowLayout", "encode", "layout_of", "noisy_row"]
 
-RowForm = Literal["messages", "response", "text"]
+RowLayout = Literal["messages", "response", "text"]
 
-COLUMNS: dict[RowForm, tuple[str, ...]] = {
+COLUMNS: dict[RowLayout, tuple[str, ...]] = {
     "messages": ("messages",),
     "response": ("prompt", "response"),
     "text": ("text",),
 }
-"""The columns of each form of rows."""
+"""The columns of each layout of rows."""
 
 
 class EncodedRow(NamedTuple):
@@ -46,24 +46,28 @@ class EncodedRow(NamedTuple):
     first: int
 
 
-def form_of(wanted: RowForm | None, names: Sequence[str]) -> RowForm:
-    """The form the columns make, or the one of them that is wanted; Refused where none fits."""
-    found = [form for form, columns in COLUMNS.items() if set(columns) <= set(names)]
+def layout_of(wanted: RowLayout | None, names: Sequence[str]) -> RowLayout:
+    """The layout the columns make, or the one of them that is wanted; Refused where none fits."""
+    found = [layout for layout, columns in COLUMNS.items() if set(columns) <= set(names)]
     if wanted in found:
         return wanted
     if wanted is not None:
         raise Refused(f"rows={wanted!r} needs columns {', '.join(COLUMNS[wanted])}, not {names}")
     if len(found) != 1:
-        allowed = " or ".join(f"{form} ({', '.join(c)})" for form, c in COLUMNS.items())
-        raise Refused(f"columns {', '.join(names)} make {found or 'no form'}: set rows: {allowed}")
+        allowed = " or ".join(f"{layout} ({', '.join(c)})" for layout, c in COLUMNS.items())
+        raise Refused(
+            f"columns {', '.join(names)} make {found or 'no layout'}: set rows: {allowed}"
+        )
     return found[0]
 
 
-def encode(tokenizer: Tokenizer, form: RowForm, row: Mapping[str, object], eos: int) -> EncodedRow:
+def encode(
+    tokenizer: Tokenizer, layout: RowLayout, row: Mapping[str, object], eos: int
+) -> EncodedRow:
     """The ids of a row, its EOS included; InvalidRequest names the column that is wrong."""
-    if form == "messages":
+    if layout == "messages":
         prompt, answer = _encode_chat(tokenizer, row["messages"])
-    elif form == "response":
+    elif layout == "response":
         prompt = tokenizer.encode(_text(row, "prompt"))
         answer = tokenizer.encode(_text(row, "response"))
     else:

@@ -24,7 +24,7 @@ from jobs.common.files import replacing
 from jobs.fill.inputs import scan
 from jobs.train.config import TrainSpec
 from jobs.train.data import arrow_batches
-from jobs.train.sft import COLUMNS, EncodedRow, RowForm, encode, form_of
+from jobs.train.sft import COLUMNS, EncodedRow, RowLayout, encode, layout_of
 
 __all__ = ["TokenStore", "build_store", "eos_of"]
 
@@ -68,13 +68,13 @@ class TokenStore:
         return EncodedRow(token_ids.to_pylist(), self._table["first"].chunk(chunk)[within].as_py())
 
 
-def encode_batch(base: Path, form: RowForm, room: int, batch: pa.Table) -> pa.Table:
+def encode_batch(base: Path, layout: RowLayout, room: int, batch: pa.Table) -> pa.Table:
     """A stage over Arrow batches: texts to token ids; what is wrong with a row is a column."""
     tokenizer, eos = _tokenizer_of(base), eos_of(base)
     rows: list[dict[str, object]] = []
     for row in batch.to_pylist():
         try:
-            token_ids, first = encode(tokenizer, form, row, eos)
+            token_ids, first = encode(tokenizer, layout, row, eos)
         except InvalidRequest as error:
             rows.append({"token_ids": [], "first": 0, "problem": str(error)})
             continue
@@ -149,10 +149,10 @@ def _nonempty(stream: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
 def _encoded(spec: TrainSpec, base: Path) -> Dataset:
     assert spec.parquet is not None
     inputs = scan(spec.parquet)
-    form = form_of(spec.rows, inputs.schema.names)
+    layout = layout_of(spec.rows, inputs.schema.names)
     data = ray.data.read_parquet([file.path for file in inputs.files])
-    encoded = data.select_columns(list(COLUMNS[form])).map_batches(
-        partial(encode_batch, base, form, spec.max_length - spec.eos_slack),
+    encoded = data.select_columns(list(COLUMNS[layout])).map_batches(
+        partial(encode_batch, base, layout, spec.max_length - spec.eos_slack),
         batch_size=ROWS_OF_BATCH,
         batch_format="pyarrow",
     )

@@ -34,7 +34,7 @@ def train_worker(config: dict[str, dict[str, Json] | int]) -> None:
     rank, num_workers = _place()
     num_shards = num_workers if spec.parallel == "fsdp" else 1
     source, model = source_of(spec, work), read_config(work / BASE)
-    state = new_state(spec, model, len(source.form_names), _device())
+    state = new_state(spec, model, len(source.variant_names), _device())
     if checkpoint := ray.train.get_checkpoint():
         with checkpoint.as_directory() as folder:
             restore(state, Path(folder), rank, num_shards)
@@ -47,7 +47,7 @@ def train_worker(config: dict[str, dict[str, Json] | int]) -> None:
             feed(source, state.progress.updates, last, rank, num_workers),
             spec,
             mask_id=model.mask_token_id,
-            form_names=source.form_names,
+            variant_names=source.variant_names,
             last=last,
             tell=partial(_tell, metrics),
             save=partial(_save, state, work, rank, num_shards),

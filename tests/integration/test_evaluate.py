@@ -23,11 +23,11 @@ pytestmark = pytest.mark.ray
 GUIDE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
 EXAMPLE = re.search(r"```sh\npython -m jobs (evaluate .*) --out curve\n```", GUIDE)
 NUM = 20
-RUNS = ("entropy-confidence", "entropy-random")
+VARIANTS = ("entropy-confidence", "entropy-random")
 STEPS = (1, 4, 16)
 PLOTS = ("quality_steps", "quality_cost")
 ROWS = 2 * len(STEPS) * NUM
-"""Of a run: two buckets at every steps count."""
+"""Of a variant: two buckets at every steps count."""
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,9 @@ def arguments(out, **changed):
 
 @pytest.fixture(scope="module")
 def killed(ray_address, tmp_path_factory) -> tuple[Path, int]:
-    """An evaluation whose driver was killed within its second run; and what was committed then."""
+    """An evaluation killed within its second variant, and what was committed then."""
     out = tmp_path_factory.mktemp("evaluate") / "out"
-    job = JobFolder(out / "runs" / RUNS[1])
+    job = JobFolder(out / "variants" / VARIANTS[1])
     driver = start(ray_address, *arguments(out))
     try:
         wait_for(lambda: next(CommitLog(job).committed(), None) is not None, driver)
@@ -107,16 +107,16 @@ def read_results(out):
 
 def test_every_answer_is_scored_as_by_hand_and_the_results_are_their_shares(out):
     results = read_results(out)["results"]
-    assert set(results) == {f"sudoku4@{steps}:{run}" for steps in STEPS for run in RUNS}
+    assert set(results) == {f"sudoku4@{steps}:{variant}" for steps in STEPS for variant in VARIANTS}
 
-    for run in RUNS:
-        samples = pq.read_table(out / "samples" / f"{run}.parquet").to_pylist()
+    for variant in VARIANTS:
+        samples = pq.read_table(out / "samples" / f"{variant}.parquet").to_pylist()
         assert len(samples) == ROWS
         for sample in samples:
             assert sample["acc"] == is_solved(sample["input"], sample["answer"])
         for steps in STEPS:
             solved = [sample["acc"] for sample in samples if sample["steps_asked"] == str(steps)]
-            entry = results[f"sudoku4@{steps}:{run}"]
+            entry = results[f"sudoku4@{steps}:{variant}"]
             assert entry["acc,none"] == sum(solved) / len(solved)
             assert entry["acc_wilson_low"] <= entry["acc,none"] <= entry["acc_wilson_high"]
             assert entry["num_errors"] == 0
@@ -124,7 +124,7 @@ def test_every_answer_is_scored_as_by_hand_and_the_results_are_their_shares(out)
             assert entry["token_forwards"] == pytest.approx(21 * entry["forward_passes"])
             assert entry["tokens_per_second"] > 0
             assert [bucket["n"] for bucket in entry["buckets"].values()] == [NUM, NUM]
-    few, many = results[f"sudoku4@1:{RUNS[0]}"], results[f"sudoku4@16:{RUNS[0]}"]
+    few, many = results[f"sudoku4@1:{VARIANTS[0]}"], results[f"sudoku4@16:{VARIANTS[0]}"]
     assert many["acc,none"] > few["acc,none"]
 
 
@@ -133,31 +133,31 @@ def test_the_guide_names_every_key_and_file(out):
 
     for key in results:
         assert f"`{key}`" in GUIDE
-    for key in results["results"][f"sudoku4@16:{RUNS[1]}"]:
+    for key in results["results"][f"sudoku4@16:{VARIANTS[1]}"]:
         words = re.sub(r"@\d", "@k", key)
         assert f"`{words}`" in GUIDE or key in ("name", "alias", "sample_len")
     names = {path.relative_to(out).as_posix() for path in out.glob("*/*")}
     plots = {f"plots/{name}.{kind}" for name in PLOTS for kind in ("png", "svg")}
-    samples = {f"samples/{run}.parquet" for run in RUNS}
-    runs = {f"runs/{run}" for run in RUNS}
-    assert names == plots | samples | runs | {"_eval/evaluate.json", "_eval/input"}
+    samples = {f"samples/{variant}.parquet" for variant in VARIANTS}
+    variants = {f"variants/{variant}" for variant in VARIANTS}
+    assert names == plots | samples | variants | {"_eval/evaluate.json", "_eval/input"}
 
 
-def test_every_run_asks_the_same_questions_with_the_same_seeds(out):
+def test_every_variant_asks_the_same_questions_with_the_same_seeds(out):
     first, second = (
-        pq.read_table(out / "samples" / f"{run}.parquet", columns=["input", "steps", "seed"])
-        for run in RUNS
+        pq.read_table(out / "samples" / f"{variant}.parquet", columns=["input", "steps", "seed"])
+        for variant in VARIANTS
     )
 
     assert first.equals(second)
 
 
-def test_the_runs_are_jobs_that_verify(out):
-    for run in RUNS:
-        folder = JobFolder(out / "runs" / run)
+def test_the_variants_are_jobs_that_verify(out):
+    for variant in VARIANTS:
+        folder = JobFolder(out / "variants" / variant)
         assert verify(folder, deep=True) == []
         fingerprint = folder.read_record().fingerprint
-        assert read_results(out)["config"]["fingerprints"][run] == fingerprint
+        assert read_results(out)["config"]["fingerprints"][variant] == fingerprint
 
 
 def test_giving_the_command_again_changes_nothing(out):
@@ -195,12 +195,12 @@ def test_a_killed_evaluation_goes_on_where_it_was(out, killed):
     _, committed = killed
 
     assert 0 < committed < ROWS
-    assert CommitLog(JobFolder(out / "runs" / RUNS[0])).attempt == 1
-    assert CommitLog(JobFolder(out / "runs" / RUNS[1])).attempt == 2
+    assert CommitLog(JobFolder(out / "variants" / VARIANTS[0])).attempt == 1
+    assert CommitLog(JobFolder(out / "variants" / VARIANTS[1])).attempt == 2
 
 
-@pytest.mark.parametrize("run", RUNS)
-def test_the_answers_are_those_of_an_engine_alone(out, engine, run):
-    samples = pq.read_table(out / "samples" / f"{run}.parquet").to_pylist()
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_answers_are_those_of_an_engine_alone(out, engine, variant):
+    samples = pq.read_table(out / "samples" / f"{variant}.parquet").to_pylist()
 
     assert [sample["answer"] for sample in samples] == filled_by(engine, samples)

@@ -14,7 +14,7 @@ from jobs.common.errors import Refused
 from jobs.common.options import NOT_SETTINGS
 from jobs.common.settings import ModelSettings
 from jobs.evaluate.command import evaluate
-from jobs.evaluate.config import KEPT, EvalSpec, Run, load_eval_spec
+from jobs.evaluate.config import KEPT, EvalSpec, Variant, load_eval_spec
 from jobs.evaluate.questions import input_files, question_seed, refuse_trivial
 from jobs.evaluate.suites import build_suites
 from jobs.fill.columns import input_columns
@@ -47,15 +47,15 @@ def test_lists_are_read_with_commas_bars_or_as_yaml_has_them(tmp_path):
     assert spec_of(suite="sudoku4", givens=[4, "4"]).givens == [4]
 
 
-def test_runs_are_every_algorithm_by_every_order_and_origin_once():
+def test_variants_are_every_algorithm_by_every_order_and_origin_once():
     spec = spec_of(alg="entropy,origin", order="random,confidence")
 
-    assert spec.runs == [
-        Run(alg="entropy", order="random"),
-        Run(alg="entropy", order="confidence"),
-        Run(alg="origin", order="confidence"),
+    assert spec.variants == [
+        Variant(alg="entropy", order="random"),
+        Variant(alg="entropy", order="confidence"),
+        Variant(alg="origin", order="confidence"),
     ]
-    assert [run.name for run in spec.runs][2] == "origin-confidence"
+    assert [variant.name for variant in spec.variants][2] == "origin-confidence"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_runs_are_every_algorithm_by_every_order_and_origin_once():
         ({"givens": "4,x"}, "^givens='x' is not valid: a valid integer$"),
         ({"step": "1"}, "did you mean steps"),
         ({"suite": ""}, "^suite=.* is not valid: List should have at least 1 item"),
-        ({"form": "verse"}, "^form='verse' is not valid: 'native' or 'few-shot'$"),
+        ({"prompt_style": "verse"}, "^prompt_style='verse' is not valid: 'native' or 'few-shot'$"),
         ({"replicas": 0}, "^replicas=0 is not valid: greater than or equal to 1$"),
     ],
 )
@@ -86,7 +86,7 @@ def test_what_cannot_work_is_refused_by_name(changed, message):
 def test_a_preset_gives_values_that_flags_beat():
     spec = spec_of(suite="countdown4", preset="official-planning", steps="8")
 
-    assert (spec.steps, spec.top_k, spec.shots, spec.form) == ([8], 50, 8, "few-shot")
+    assert (spec.steps, spec.top_k, spec.shots, spec.prompt_style) == ([8], 50, 8, "few-shot")
     official = spec_of(suite="countdown4,sudoku4", preset="official-planning", num=2)
     assert official.steps == [512]
     suites = build_suites(official.suite, official.options())
@@ -101,12 +101,12 @@ def test_a_job_has_every_shared_setting_and_its_own_algorithm_and_order():
         temperature=0.5, top_k=3, seed=7, replicas=2, commit_rows=9, eps=0.01, dtype="float16"
     )
 
-    job = spec.job(Run(alg="origin", order="confidence"))
+    job = spec.job(Variant(alg="origin", order="confidence"))
 
     for name in set(ModelSettings.model_fields) - {"output", "steps", "alg", "order"}:
         assert getattr(job, name) == getattr(spec, name)
     assert (job.alg, job.order, job.record_order) == ("origin", "confidence", True)
-    assert job.output == "/out/runs/origin-confidence"
+    assert job.output == "/out/variants/origin-confidence"
     assert job.input == ["/out/_eval/input"]
 
 
@@ -128,7 +128,7 @@ def test_the_questions_are_rows_that_a_job_reads_with_paired_seeds():
     assert files == input_files(suites, spec.steps, spec.seed)
     assert len({pq.read_schema(io.BytesIO(file.content)) for file in files}) == 1
     table = pq.read_table(io.BytesIO(files[1].content))
-    columns = input_columns(spec.job(spec.runs[0]), table.schema)
+    columns = input_columns(spec.job(spec.variants[0]), table.schema)
     assert (columns.layout, columns.keep) == ("segments", tuple(KEPT))
     rows = table.to_pylist()
     assert [(row["question"], row["steps_asked"], row["steps"]) for row in rows] == [
@@ -166,7 +166,7 @@ EMPTY_GRID = {"suite": "sudoku4", "givens": "0,4", "num": 3}
         ({"alg": "origin,entropy"}, "entropy, confidence"),
     ],
 )
-def test_questions_that_are_all_the_same_are_refused_where_a_run_draws_nothing(more, fixed):
+def test_questions_that_are_all_the_same_are_refused_where_a_variant_draws_nothing(more, fixed):
     spec = spec_of(**EMPTY_GRID, **more)
     (suite,) = build_suites(spec.suite, spec.options())
 

@@ -25,20 +25,20 @@ def test_the_time_at_work_is_that_of_every_attempt_without_the_pauses_between(tm
     assert driver._seconds_at_work(folder) == 10 + 5
 
 
-def test_runs_by_different_weights_are_not_put_into_one_result(tmp_path, monkeypatch):
+def test_variants_by_different_weights_are_not_put_into_one_result(tmp_path, monkeypatch):
     spec = EvalSpec(
         suite="lists", model="embedded", output=str(tmp_path), num=2, order="confidence,random"
     )
     suites = build_suites(spec.suite, spec.options())
     record = EvalRecord(created_at=1, spec=spec, identity={}, environment={})
     folder = EvalFolder(tmp_path)
-    for run in spec.runs:
-        job, _ = begin(folder.run(run), 2)
+    for variant in spec.variants:
+        job, _ = begin(folder.job(variant), 2)
         record_of_job = json.loads((job.meta / "job.json").read_text())
-        record_of_job["identity"] |= {"weights_sha256": run.order, "tokenizer_sha256": "t"}
+        record_of_job["identity"] |= {"weights_sha256": variant.order, "tokenizer_sha256": "t"}
         (job.meta / "job.json").write_text(json.dumps(record_of_job))
         job.log("started")
-    monkeypatch.setattr(driver, "score_run", lambda *_: [])
+    monkeypatch.setattr(driver, "score_variant", lambda *_: [])
 
-    with pytest.raises(JobError, match="changed between two runs"):
+    with pytest.raises(JobError, match="changed between two variants"):
         driver._report(folder, record, suites)

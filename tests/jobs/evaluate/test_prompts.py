@@ -129,7 +129,7 @@ def test_the_official_preset_is_what_was_in_effect():
         "temperature": 0.0,
         "top_p": None,
         "top_k": 50,
-        "form": "few-shot",
+        "prompt_style": "few-shot",
         "shots": 8,
     }
     assert (COUNTDOWN.max_new_tokens, SUDOKU.max_new_tokens) == (32, 24)

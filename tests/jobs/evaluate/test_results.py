@@ -10,18 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.common.errors import JobError
-from jobs.evaluate.config import EvalRecord, EvalSpec, Run
+from jobs.evaluate.config import EvalRecord, EvalSpec, Variant
 from jobs.evaluate.curves import as_table, pictures
 from jobs.evaluate.order import order_metrics
 from jobs.evaluate.questions import suite_hash
-from jobs.evaluate.results import RunFacts, as_results, group
+from jobs.evaluate.results import VariantFacts, as_results, group
 from jobs.evaluate.scoring import Sample, samples_as_parquet, score_row
 from jobs.evaluate.suite import Question, Suite, filled
 from jobs.tasks.base import Problem
 
 START = datetime(2026, 1, 2, 3, tzinfo=UTC)
-CONFIDENCE = Run(alg="entropy", order="confidence")
-RANDOM = Run(alg="entropy", order="random")
+CONFIDENCE = Variant(alg="entropy", order="confidence")
+RANDOM = Variant(alg="entropy", order="random")
 SUITE = Suite(
     name="sums",
     version=3,
@@ -39,7 +39,7 @@ SUITE = Suite(
         "acc": lambda problem, answer: eval(problem) == int(answer.split("=")[1]),
         "is_short": lambda problem, answer: len(answer) < 6,
     },
-    config={"form": "native", "shots": 0, "num": 4},
+    config={"prompt_style": "native", "shots": 0, "num": 4},
 )
 
 
@@ -78,23 +78,29 @@ FAILED = {
 }
 
 
-def samples_of(*runs):
-    """Question 1 is wrong by the first run, 3 fails; by the others every other thing is right."""
+def samples_of(*variants):
+    """Question 1 is wrong by the first variant, and 3 fails; by the others all are right."""
     first = [row_of(0), row_of(1, text="99"), row_of(2), row_of(3, **FAILED)]
-    rows = {run: [row_of(n) for n in range(4)] for run in runs} | {runs[0]: first}
-    return [score_row(row, run, SUITE) for run in runs for row in rows[run]]
+    rows = {variant: [row_of(n) for n in range(4)] for variant in variants} | {variants[0]: first}
+    return [score_row(row, variant, SUITE) for variant in variants for row in rows[variant]]
 
 
-def results_of(*runs):
+def results_of(*variants):
+    return results_from(group(samples_of(*variants), [SUITE]), *variants)
+
+
+def results_from(entries, *variants, departures=None):
     spec = EvalSpec(suite=["sums"], output="/out", model="embedded", steps="2")
     record = EvalRecord(
         created_at=12.5, spec=spec, identity={}, environment={"git_hash": "abc", "torch": "2"}
     )
     facts = [
-        RunFacts(run=run, fingerprint="f", weights_sha256="w", tokenizer_sha256="t", seconds=1.5)
-        for run in runs
+        VariantFacts(
+            variant=variant, fingerprint="f", weights_sha256="w", tokenizer_sha256="t", seconds=1.5
+        )
+        for variant in variants
     ]
-    return as_results(group(samples_of(*runs), [SUITE]), facts, record)
+    return as_results(entries, facts, record, departures)
 
 
 def test_an_answer_is_read_and_scored_and_a_failed_row_is_wrong():
@@ -106,7 +112,7 @@ def test_an_answer_is_read_and_scored_and_a_failed_row_is_wrong():
     assert samples[0].order_metrics == order_metrics([0, 1])
 
 
-def test_a_single_run_gives_one_entry_with_its_score_and_cost():
+def test_a_single_variant_gives_one_entry_with_its_score_and_cost():
     results = results_of(CONFIDENCE)
 
     assert list(results["results"]) == ["sums@2"]
@@ -176,7 +182,7 @@ def test_the_table_of_the_harness_prints_them():
     assert "0.5000|" in table
 
 
-def test_entries_of_several_runs_say_which_and_are_compared_question_by_question():
+def test_entries_of_several_variants_say_which_and_are_compared_question_by_question():
     results = results_of(CONFIDENCE, RANDOM)
 
     assert list(results["results"]) == ["sums@2:entropy-confidence", "sums@2:entropy-random"]
@@ -201,7 +207,7 @@ def test_samples_are_a_table_with_a_column_for_each_score():
 def test_a_metric_that_is_called_like_a_column_is_refused():
     (sample, *_) = samples_of(CONFIDENCE)
     odd = Sample(
-        run=sample.run, row=sample.row, answer="", scores={"steps": True}, order_metrics={}
+        variant=sample.variant, row=sample.row, answer="", scores={"steps": True}, order_metrics={}
     )
 
     with pytest.raises(JobError, match="'steps'"):
@@ -222,7 +228,44 @@ def test_the_table_and_the_plots_show_every_entry():
         assert f"<!-- {words} -->" in svg["quality_cost"]
 
 
-def test_an_evaluation_of_which_every_row_failed_is_reported_too():
+def test_an_entry_of_which_every_row_failed_has_no_score_and_no_point():
+    failed = [score_row(row_of(n, **FAILED), CONFIDENCE, SUITE) for n in range(4)]
+    entries = group([*failed, *samples_of(RANDOM)], [SUITE])
+
+    results = results_from(entries, CONFIDENCE, RANDOM)
+
+    assert [entry.is_measured() for entry in entries] == [False, True]
+    scores = results["results"]["sums@2:entropy-confidence"]
+    assert (scores["sample_len"], scores["num_errors"]) == (4, 4)
+    for name in ("acc,none", "acc_wilson_low", "acc_wilson_high"):
+        assert scores[name] is None
+    assert scores["acc_stderr,none"] == "N/A"
+    assert scores["buckets"]["even"]["n"] == 2
+    assert scores["buckets"]["even"]["wilson_high"] is None
+    assert results["differences"] == []
+    cells = [list(column.cells) for column in as_table(entries).columns]
+    assert [(row[0], row[1]) for row in cells[3:5]] == [("no row", "0.500"), ("", cells[4][1])]
+    svg = pictures(entries, "embedded")["quality_cost"].svg.decode()
+    assert "<!-- entropy, random -->" in svg
+    assert "<!-- entropy, confidence -->" not in svg
+    assert json.loads(json.dumps(results, allow_nan=False)) == results
+
+
+def test_the_table_of_the_harness_prints_an_entry_without_a_score():
+    utils = pytest.importorskip("lm_eval.utils")
+    entries = group([score_row(row_of(n, **FAILED), CONFIDENCE, SUITE) for n in range(4)], [SUITE])
+
+    assert "sums@2" in utils.make_table(results_from(entries, CONFIDENCE))
+
+
+def test_departures_from_a_preset_are_part_of_the_results():
+    results = results_from(group(samples_of(CONFIDENCE), [SUITE]), CONFIDENCE, departures=["one"])
+
+    assert results["config"]["departures"] == ["one"]
+    assert results_of(CONFIDENCE)["config"]["departures"] is None
+
+
+def test_an_evaluation_of_which_every_row_failed_has_empty_plots():
     rows = [row_of(n, **FAILED) for n in range(4)]
     entries = group([score_row(row, CONFIDENCE, SUITE) for row in rows], [SUITE])
 

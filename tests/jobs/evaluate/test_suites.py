@@ -1,4 +1,4 @@
-"""The suites: questions of each form, how answers are read, what is recorded, what is refused."""
+"""The suites: questions of each style, how answers are read, what is recorded and refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from jobs.common.errors import Refused
 from jobs.evaluate.suite import Question, Suite
 from jobs.evaluate.suites import SUITES, SuiteOptions, build_suite, build_suites
-from jobs.tasks import countdown, sudoku
+from jobs.tasks import countdown, prose, sudoku
 
 DRAWN = [name for name in SUITES if name != "custom"]
 FEW_SHOT = ["sudoku4", "countdown3", "countdown4", "countdown5"]
@@ -77,7 +77,7 @@ def test_what_a_suite_records(name):
     assert suite.config["split"] == "test"
     assert len(str(suite.config["generator_sha256"])) == 64
     is_prompted = name in ("countdown3", "countdown4", "countdown5")
-    assert suite.config["form"] == ("few-shot" if is_prompted else "native")
+    assert suite.config["prompt_style"] == ("few-shot" if is_prompted else "native")
     assert suite.config["shots"] == (8 if is_prompted else 0)
     assert ("template_sha256" in suite.config) == is_prompted
     assert json.loads(json.dumps(suite.config)) == suite.config
@@ -122,7 +122,7 @@ def test_no_givens_ask_for_the_empty_grid():
 
 
 def test_few_shot_sudoku_asks_as_the_official_evaluation_does():
-    suite = build_suite("sudoku4", SuiteOptions(num=2, form="few-shot", givens=(10,)))
+    suite = build_suite("sudoku4", SuiteOptions(num=2, prompt_style="few-shot", givens=(10,)))
 
     question = suite.questions[0]
 
@@ -154,7 +154,7 @@ def test_few_shot_countdown_asks_as_the_official_evaluation_does(count):
 @pytest.mark.parametrize("name", FEW_SHOT)
 def test_examples_are_of_the_training_split_and_right(name):
     givens = (10,) if name == "sudoku4" else None
-    suite = build_suite(name, SuiteOptions(num=3, form="few-shot", givens=givens))
+    suite = build_suite(name, SuiteOptions(num=3, prompt_style="few-shot", givens=givens))
 
     prompt = suite.questions[0].pieces[0]
 
@@ -197,6 +197,8 @@ def test_mini_countdown_is_a_prompt_and_a_hole_of_eighteen():
         padded = ",".join(f"{e.left:02}{e.op}{e.right:02}={e.result:02}" for e in equations)
         assert len(padded) == 17
         assert scores(suite, question, [padded]) == {"acc": True, "acc_dream": True}
+        twice = f"{padded},{padded}"
+        assert scores(suite, question, [twice]) == {"acc": False, "acc_dream": False}
         assert scores(suite, question, [padded + "0"]) == {"acc": False, "acc_dream": False}
 
 
@@ -241,11 +243,11 @@ def test_an_official_countdown_file_gives_examples_and_then_questions(tmp_path, 
     assert (suite.config["split"], suite.config["seed"], suite.config["num"]) == ("file", None, 12)
 
 
-def test_an_official_sudoku_file_in_both_forms(tmp_path):
+def test_an_official_sudoku_file_in_both_styles(tmp_path):
     rows = sudoku.draw(np.random.default_rng(0), 12, givens=10)
     path = write_jsonl(tmp_path / "sudoku_4x4_10.jsonl", rows)
 
-    prompted = build_suite("sudoku4", SuiteOptions(data=path, form="few-shot", num=3))
+    prompted = build_suite("sudoku4", SuiteOptions(data=path, prompt_style="few-shot", num=3))
     native = build_suite("sudoku4", SuiteOptions(data=path))
 
     assert [question.problem for question in prompted.questions] == rows[8:11]
@@ -261,8 +263,9 @@ def test_a_file_of_examples_alone_is_refused(tmp_path):
         build_suite("countdown3", SuiteOptions(data=path))
     with pytest.raises(Refused, match="not 4 numbers and a target"):
         build_suite("countdown4", SuiteOptions(data=path))
-    with pytest.raises(Refused, match="says which puzzles there are"):
-        build_suite("sudoku4", SuiteOptions(data=path, givens=(4,)))
+    for ignored in ({"givens": (4,)}, {"draw": "planning"}, {"split": "train"}):
+        with pytest.raises(Refused, match="says which problems there are"):
+            build_suite("sudoku4", SuiteOptions(data=path, **ignored))
 
 
 @pytest.mark.parametrize(
@@ -274,7 +277,10 @@ def test_a_file_of_examples_alone_is_refused(tmp_path):
         ({"seed": -1}, "seed: -1 is not an integer >= 0"),
         ({"shots": -1}, "shots: -1 is not"),
         ({"max_new_tokens": 0}, "max_new_tokens: 0 is not"),
-        ({"form": "chat"}, "form: 'chat' is not one of native, few-shot"),
+        ({"prompt_style": "chat"}, "prompt_style: 'chat' is not one of native, few-shot"),
+        ({"draw": "odd"}, "draw: 'odd' is not one of plain, planning, every"),
+        ({"split": "dev"}, "split: 'dev' is not one of test, train"),
+        ({"slack": -1}, "slack: -1 is not an integer >= 0"),
         ({"task": "chat"}, "task: 'chat' is not one of generate, infill"),
         ({"givens": (4, -1)}, "givens: -1 is not"),
         ({"givens": (4, 4)}, "names no number, or one twice"),
@@ -290,14 +296,22 @@ def test_a_wrong_option_is_named_with_what_is_allowed(options, words):
     ("name", "options", "words"),
     [
         ("chess", {}, "no suite 'chess'; there are sudoku4, sudoku6"),
-        ("lists", {"givens": (4,)}, "givens: no option of lists; allowed: form, num, seed"),
+        (
+            "lists",
+            {"givens": (4,)},
+            "givens: no option of lists; allowed: num, prompt_style, seed, split",
+        ),
         ("countdown3", {"scorer": "a:b"}, "scorer: no option of countdown3"),
         ("countdown3-mini", {"data": "x"}, "data: no option of countdown3-mini"),
         ("sudoku4", {"shots": 4}, "shots: no option of sudoku4"),
-        ("sudoku6", {"form": "few-shot"}, "sudoku6 has no form 'few-shot', only native"),
-        ("countdown3", {"form": "native"}, "countdown3 has no form 'native', only few-shot"),
+        ("sudoku6", {"prompt_style": "few-shot"}, "sudoku6 has no 'few-shot', only native"),
+        ("countdown3", {"prompt_style": "native"}, "countdown3 has no 'native', only few-shot"),
+        ("lists", {"draw": "every"}, "draw: lists has no 'every', only plain"),
+        ("countdown3", {"draw": "every"}, "countdown3 has no 'every', only plain, planning"),
+        ("countdown3", {"split": "train"}, "split: no option of countdown3"),
+        ("infill-eq", {"slack": 2}, "slack: no option of infill-eq"),
         ("sudoku4", {"givens": (16,)}, r"givens: 16 is not in 0\.\.15"),
-        ("custom", {"form": "native"}, "form: no option of custom"),
+        ("custom", {"prompt_style": "native"}, "prompt_style: no option of custom"),
         ("custom", {}, "data: suite custom needs a Parquet file"),
     ],
 )
@@ -316,6 +330,66 @@ def test_several_suites_each_take_the_options_they_read():
     assert sums.config["shots"] == 3
     with pytest.raises(Refused, match="scorer: no option of sudoku4, countdown3"):
         build_suites(["sudoku4", "countdown3"], SuiteOptions(scorer="a:b"))
+
+
+def test_a_split_asks_problems_that_training_shows_or_does_not():
+    for name in ("sudoku4", "countdown3-mini", "infill-eq", "infill-text", "lists"):
+        givens = (8,) if name == "sudoku4" else None
+        test, train = (
+            build_suite(name, SuiteOptions(num=30, givens=givens, split=split))
+            for split in ("test", "train")
+        )
+
+        asked, shown = ({text_of(q) for q in suite.questions} for suite in (test, train))
+        assert not asked & shown
+        assert (test.config["split"], train.config["split"]) == ("test", "train")
+        assert build_suite(name, SuiteOptions(num=30, givens=givens)).questions == test.questions
+
+
+def test_every_mini_problem_can_be_asked_in_an_order_of_the_seed():
+    options = SuiteOptions(draw="every")
+    suite = build_suite("countdown3-mini", options)
+    other = build_suite("countdown3-mini", SuiteOptions(draw="every", seed=1))
+    few = build_suite("countdown3-mini", SuiteOptions(draw="every", num=10))
+
+    texts = [text_of(question) for question in suite.questions]
+    assert len(set(texts)) == len(texts) == suite.config["num"] == 1575
+    assert sorted(texts) == sorted(text_of(question) for question in other.questions)
+    assert suite.questions != other.questions
+    assert few.questions == suite.questions[:10]
+    assert (suite.config["draw"], few.config["num"]) == ("every", 10)
+
+
+def test_planning_draws_are_searched_countdown_and_ten_givens():
+    sums = build_suite("countdown4", SuiteOptions(num=40, draw="planning"))
+    boards = build_suite("sudoku4", SuiteOptions(num=3, draw="planning", prompt_style="few-shot"))
+
+    equations = [
+        e for q in sums.questions for e in countdown.read_equations(q.problem.reference) or []
+    ]
+    assert max(e.result for e in equations) > 100
+    assert {q.problem.bucket for q in boards.questions} == {"10 givens"}
+    plain = build_suite("countdown4", SuiteOptions(num=40))
+    assert sums.config["generator_sha256"] != plain.config["generator_sha256"]
+    assert sums.questions != plain.questions
+
+
+def test_slack_makes_holes_longer_and_keeps_their_problems():
+    exact, wide = (build_suite("infill-text", SuiteOptions(num=60, slack=s)) for s in (None, 4))
+
+    growths = set()
+    for one, other in zip(exact.questions, wide.questions, strict=True):
+        assert one.problem.reference == other.problem.reference
+        assert prose.holds_out(text_of(other))
+        growths |= {
+            b - a
+            for a, b in zip(one.pieces, other.pieces, strict=True)
+            if isinstance(a, int) and isinstance(b, int)
+        }
+        spans = right_spans(one, one.problem.reference)
+        assert scores(wide, other, spans) == {"acc": True}
+    assert growths == {0, 1, 2, 3, 4}
+    assert (exact.config["slack"], wide.config["slack"]) == (0, 4)
 
 
 def custom(tmp_path, columns: dict[str, object], **options) -> Suite:

@@ -7,11 +7,13 @@ import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from jobs.common.errors import RowsFailed
 from jobs.common.lock import Lock
 from jobs.fill.ledger import CommitLog
 from jobs.fill.manifest import finalize
-from jobs.fill.report import Pace, Tally, as_lines, display, read_status
+from jobs.fill.report import Pace, Tally, as_lines, display, raise_if_all_failed, read_status
 from tests.jobs.fill.jobfolder import begin, commit
 
 
@@ -55,6 +57,19 @@ def test_status_tells_running_stopped_and_finished_apart(tmp_path):
     assert running.state == "running"
     assert running.owner is not None
     assert (finished.state, finished.owner, finished.rows_committed) == ("finished", None, 3)
+
+
+def test_a_job_of_which_every_row_failed_did_not_succeed_and_one_good_row_is_enough(tmp_path):
+    folder, _ = begin(tmp_path / "out", 4)
+    raise_if_all_failed(read_status(folder))
+    commit(folder, "part-a-00000000", 0, 2, statuses=["error", "too_long"])
+
+    with pytest.raises(RowsFailed, match="all 2 rows failed; the column error_message of") as end:
+        raise_if_all_failed(read_status(folder))
+
+    assert end.value.exit_code == 6
+    commit(folder, "part-a-00000001", 2, 4, statuses=["ok", "error"])
+    raise_if_all_failed(read_status(folder))
 
 
 def test_status_names_parts_that_are_damaged_and_counts_the_others(tmp_path):

@@ -13,7 +13,7 @@ from jobs.evaluate.suites import SuiteOptions, build_suite
 from jobs.tasks import countdown, equations, lists, prose, sudoku
 from jobs.tasks.base import EOS, MASK, Keyed, Problem, Sample, draw_distinct, is_held_out
 
-FORMS = {
+TASK_VARIANTS = {
     "sudoku": (sudoku.sample_in_place, sudoku.holds_out),
     "sudoku-answer": (sudoku.sample_answer, sudoku.holds_out),
     "countdown": (countdown.mini_sample, countdown.holds_out),
@@ -30,7 +30,7 @@ NATIVE = {
     "infill-text": ("prose",),
     "lists": ("lists",),
 }
-"""Suites of the embedded checkpoint, and the forms it is trained on that could show them."""
+"""Suites of the embedded checkpoint, and its task variants that could show their problems."""
 
 FIRST_HELD_OUT = [17, 18, 19, 25, 29]
 """Numbers below 30 whose text is held out, written down so that no change moves the split."""
@@ -53,13 +53,13 @@ def shown(question: Question) -> str:
     return "".join(p if isinstance(p, str) else MASK * p for p in question.pieces)
 
 
-def key_of(form: str, text: str) -> str:
+def key_of(variant: str, text: str) -> str:
     """What makes a visible text the problem it is, whatever the length of its holes."""
-    if form in ("countdown", "lists"):
+    if variant in ("countdown", "lists"):
         return text.split("=")[0]
-    if form in ("sudoku", "sudoku-answer"):
+    if variant in ("sudoku", "sudoku-answer"):
         return text.split("=")[0].replace(MASK, "0")
-    return re.sub(f"{MASK}+", MASK, text.replace(EOS, "")) if form == "prose" else text
+    return re.sub(f"{MASK}+", MASK, text.replace(EOS, "")) if variant == "prose" else text
 
 
 def test_the_split_is_stable_and_takes_about_an_eighth():
@@ -96,18 +96,18 @@ def test_training_tells_every_question_of_a_native_suite(name):
 
     assert questions
     for question in questions:
-        for form in NATIVE[name]:
+        for variant in NATIVE[name]:
             text = shown(question)
-            if form == "sudoku-answer":
+            if variant == "sudoku-answer":
                 text = text.replace(MASK, "0") + "=" + MASK * 19
-            assert FORMS[form][1](text), text
+            assert TASK_VARIANTS[variant][1](text), text
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", TASK_VARIANTS)
 def test_what_training_keeps_is_no_held_out_problem(name):
     """The puzzle of `sudoku-answer` is its prompt: of its answer nothing is promised."""
-    sample, holds_out = FORMS[name]
-    suite = next(suite for suite, forms in NATIVE.items() if name in forms)
+    sample, holds_out = TASK_VARIANTS[name]
+    suite = next(suite for suite, variants in NATIVE.items() if name in variants)
     few = SuiteOptions(num=150, givens=(2,)) if suite == "sudoku4" else SuiteOptions(num=400)
     asked = {key_of(name, shown(question)) for question in build_suite(suite, few).questions}
     rng = np.random.default_rng(1)
@@ -120,9 +120,9 @@ def test_what_training_keeps_is_no_held_out_problem(name):
     assert asked & {key_of(name, text) for text in texts}, "no held-out problem was ever drawn"
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", TASK_VARIANTS)
 def test_samples_depend_on_the_generator_alone(name):
-    sample = FORMS[name][0]
+    sample = TASK_VARIANTS[name][0]
 
     first, second = ([sample(rng) for _ in range(20)] for rng in map(np.random.default_rng, (3, 3)))
 

@@ -59,42 +59,10 @@ def by_pool(numbers: list[int], target: int, steps: Steps) -> bool:
     return pool == [target]
 
 
-def by_search(unused: list[int], results: list[int], target: int, steps: Steps) -> bool:
-    """Dream's rule: some way to read each operand as an unused input or an earlier result."""
-    if not steps:
-        return not unused and bool(results) and results[-1] == target
-    if not is_true(steps[0]):
-        return False
-    first, _, second, result = steps[0]
-    for without_first in ways(unused, results, first):
-        for without_second in ways(without_first, results, second):
-            if by_search(without_second, [*results, result], target, steps[1:]):
-                return True
-    return False
-
-
-def ways(unused: list[int], results: list[int], operand: int) -> Iterator[list[int]]:
-    if operand in unused:
-        rest = list(unused)
-        rest.remove(operand)
-        yield rest
-    if operand in results:
-        yield unused
-
-
-def verdicts(problem_input: str, answer: str) -> tuple[bool, bool]:
+def verdict(problem_input: str, answer: str) -> bool:
     *numbers, target = map(int, problem_input.split(","))
     steps = read(answer)
-    if steps is None:
-        return False, False
-    return by_pool(numbers, target, steps), by_search(numbers, [], target, steps)
-
-
-def scores(problem_input: str, answer: str) -> tuple[bool, bool]:
-    return (
-        countdown.is_correct(problem_input, answer),
-        countdown.is_correct_dream(problem_input, answer),
-    )
+    return steps is not None and by_pool(numbers, target, steps)
 
 
 def mutations(answer: str) -> Iterator[str]:
@@ -107,14 +75,14 @@ def mutations(answer: str) -> Iterator[str]:
 
 @settings(deadline=None, derandomize=True, max_examples=30)
 @given(st.integers(3, 5), st.booleans(), st.integers(0, 10**6))
-def test_references_are_right_by_both_rules(count, is_mini, seed):
+def test_references_are_right(count, is_mini, seed):
     within = countdown.MINI if is_mini else countdown.FULL
 
     problems = countdown.draw(np.random.default_rng(seed), 5, count=count, within=within)
 
     for problem in problems:
         assert problem.bucket == f"{count} numbers"
-        assert scores(problem.input, problem.reference) == (True, True)
+        assert countdown.is_correct(problem.input, problem.reference)
         numbers, target = countdown.read_problem(problem.input)
         assert len(numbers) == count
         assert 1 <= target <= within.cap
@@ -142,17 +110,19 @@ def test_every_changed_character_scores_as_an_independent_checker_says(count):
     rng = np.random.default_rng(count)
     for problem in countdown.draw(rng, 6, count=count, within=countdown.FULL):
         for answer in {*mutations(problem.reference)}:
-            assert scores(problem.input, answer) == verdicts(problem.input, answer), answer
+            assert countdown.is_correct(problem.input, answer) == verdict(problem.input, answer), (
+                answer
+            )
 
 
-def test_every_changed_character_of_the_mini_form_scores_so_too():
+def test_every_changed_character_of_a_mini_answer_scores_so_too():
     rng = np.random.default_rng(0)
     for _ in range(4):
         prompt, _, answer = countdown.mini_sample(rng).text.rstrip(EOS).partition("=")
         text = prompt.removeprefix("C:")
-        assert scores(text, answer) == (True, True)
+        assert countdown.is_correct(text, answer)
         for changed in {*mutations(answer)}:
-            assert scores(text, changed) == verdicts(text, changed), changed
+            assert countdown.is_correct(text, changed) == verdict(text, changed), changed
 
 
 numbers = st.integers(0, 4)
@@ -174,14 +144,7 @@ def test_made_up_answers_score_as_an_independent_checker_says(drawn, steps):
     text = ",".join(map(str, [*drawn, steps[-1][3]]))
     answer = ",".join(f"{a}{op}{b}={c}" for a, op, b, c in steps)
 
-    assert scores(text, answer) == verdicts(text, answer)
-
-
-def test_what_the_two_rules_disagree_on_is_a_result_used_twice():
-    assert scores("2,3,4,10", "2+3=5,5+5=10") == (False, False)
-    assert scores("2,3,5,40", "2+3=5,5+5=10,10*4=40") == (False, False)
-    assert scores("2,3,15,30", "2+3=5,5*5=25,25-15=10,10*3=30") == (False, False)
-    assert scores("2,3,50", "2+3=5,5*5=25,25+25=50") == (False, True)
+    assert countdown.is_correct(text, answer) == verdict(text, answer)
 
 
 @pytest.mark.parametrize(
@@ -230,14 +193,14 @@ def test_what_the_two_rules_disagree_on_is_a_result_used_twice():
     ],
 )
 def test_wrong_answers_score_nothing(problem_input, answer):
-    assert scores(problem_input, answer) == (False, False)
+    assert not countdown.is_correct(problem_input, answer)
 
 
 @pytest.mark.parametrize(
     ("problem_input", "answer"),
     [
         (PROBLEM, ANSWER),
-        (PROBLEM, "044-015=029,79-29=50"),  # leading zeros, as the mini form writes them
+        (PROBLEM, "044-015=029,79-29=50"),  # leading zeros, as the embedded checkpoint writes them
         ("15,7,4,18", "15+07=22,22-04=18"),
         ("6,3,2", "6/3=2"),
         ("3,3,9", "3*3=9"),
@@ -245,7 +208,7 @@ def test_wrong_answers_score_nothing(problem_input, answer):
     ],
 )
 def test_right_answers_score(problem_input, answer):
-    assert scores(problem_input, answer) == (True, True)
+    assert countdown.is_correct(problem_input, answer)
 
 
 @pytest.mark.parametrize(
@@ -260,3 +223,23 @@ def test_an_odd_problem_is_refused(text):
 def test_the_mini_prompt_writes_two_digits_and_the_largest_first():
     assert countdown.mini_prompt("4,15,7,18") == "C:15,07,04,18="
     assert countdown.num_numbers("4,15,7,18") == 3
+
+
+def test_an_answer_is_written_without_leading_zeros():
+    assert countdown.without_zeros("15+07=22,22-04=18") == "15+7=22,22-4=18"
+    assert countdown.without_zeros("00*100=00,1=") == "0*100=0,1="
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_every_mini_problem_is_there_once_and_in_one_split(held_out):
+    problems = countdown.every(countdown.MINI, held_out=held_out)
+    drawn = countdown.draw(
+        np.random.default_rng(0), 200, count=3, within=countdown.MINI, held_out=held_out
+    )
+
+    texts = {countdown.mini_prompt(problem.input) for problem in problems}
+    assert len(texts) == len(problems) == (1575 if held_out else 11495)
+    assert {countdown.mini_prompt(problem.input) for problem in drawn} <= texts
+    for problem in problems[::50]:
+        assert countdown.is_correct(problem.input, problem.reference)
+        assert countdown.holds_out(countdown.mini_prompt(problem.input)) == held_out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,13 +11,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
+from dream.model.loader import EMBEDDED
 from jobs.tasks.sources import source_sha256, task_modules
-from jobs.train.corpus import FORMS
+from jobs.train.config import RECIPES
+from jobs.train.corpus import TASK_VARIANTS, rows_sha256
+from jobs.train.export import SEEN
 from jobs.train.record import identity_of, row_modules
 from tests.jobs.train.trainrun import spec_of
 
-TASKS = sorted({form.sample.__module__ for form in FORMS.values()})
+TASKS = sorted({one.sample.__module__ for one in TASK_VARIANTS.values()})
 
 
 def imports_of(module: str) -> set[str]:
@@ -66,6 +71,22 @@ def test_the_rows_of_a_run_are_made_by_its_tasks_and_by_what_draws_and_orders_th
     assert {"jobs.tasks.sudoku", "jobs.tasks.sudoku_grids", "jobs.tasks.lists"} <= modules
     assert {f"jobs.train.{name}" for name in ("corpus", "data", "objective", "order")} <= modules
     assert "jobs.tasks.prose" not in modules
+
+
+def test_the_rows_of_the_embedded_checkpoint_are_drawn_as_when_it_was_trained():
+    card = json.loads((EMBEDDED / "card.json").read_text())
+    recipe = yaml.safe_load((RECIPES / "embedded.yaml").read_text())
+
+    keys = ("mix", "batch_size", "seed")
+    assert {key: card["recipe"][key] for key in keys} == {key: recipe[key] for key in keys}
+    assert card["data"]["rows_sha256"] == rows_sha256(*(recipe[key] for key in keys))
+    assert card["data"]["seen"] == SEEN
+
+
+def test_the_digest_of_rows_changes_with_the_seed_and_the_mix():
+    digests = {rows_sha256({"lists": 1}, 8, 0), rows_sha256({"lists": 1}, 8, 1)}
+
+    assert len(digests | {rows_sha256({"lists": 1, "prose": 1}, 8, 0)}) == 3
 
 
 def test_a_run_over_files_goes_on_with_the_same_code_only(tmp_path):

@@ -138,7 +138,7 @@ def test_what_changes_no_row_is_not_of_the_identity():
     assert load(num_workers=2, threads=2, checkpoint_every=3).identity() == base.identity()
     assert load(seed=4).identity() != base.identity()
     turned = dict(reversed(TINY["mix"].items()))
-    assert load(mix=turned).identity() != base.identity(), "forms are drawn by their number"
+    assert load(mix=turned).identity() != base.identity(), "variants are drawn by their number"
     fsdp = [load(parallel="fsdp", num_workers=num).identity() for num in (1, 2)]
     assert fsdp[0] != fsdp[1]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.train.batch import Batch, split
-from jobs.train.corpus import FORMS, noisy_rows, shares
+from jobs.train.corpus import TASK_VARIANTS, noisy_rows, shares
 from jobs.train.data import MixSource, RowSource, feed
 from jobs.train.order import rows_of_update
 from jobs.train.sft import EncodedRow
@@ -62,7 +62,7 @@ def test_a_batch_depends_on_seed_and_update_alone(source):
     assert not same(source.share(5, 0, 2), source.share(6, 0, 2))
 
 
-def test_form_i_of_update_u_is_drawn_with_the_key_seed_u_i():
+def test_task_variant_i_of_update_u_is_drawn_with_the_key_seed_u_i():
     """The key of the embedded checkpoint: a change of it would be another run."""
     spec = spec_of()
     counts = shares(spec.mix, spec.batch_size)
@@ -71,26 +71,26 @@ def test_form_i_of_update_u_is_drawn_with_the_key_seed_u_i():
     expected = []
     for index, (name, num) in enumerate(counts.items()):
         rng = np.random.default_rng([spec.seed, 4, index])
-        expected += noisy_rows(FORMS[name], rng, num, eos=EOS, cart_p=0.3)[1::2]
+        expected += noisy_rows(TASK_VARIANTS[name], rng, num, eos=EOS, cart_p=0.3)[1::2]
 
     assert np.array_equal(batch.token_ids, np.concatenate([r.token_ids for r in expected]))
     assert np.array_equal(batch.weights, np.concatenate([r.weights for r in expected]))
 
 
-def held_out(form, judge) -> int:
-    """How many of 200 noisy rows of the form the judge takes for a problem of the test split."""
-    rows = noisy_rows(form, np.random.default_rng(0), 200, eos=EOS, cart_p=0.3)
+def held_out(variant, judge) -> int:
+    """How many of 200 noisy rows of the variant the judge takes for a problem of the test split."""
+    rows = noisy_rows(variant, np.random.default_rng(0), 200, eos=EOS, cart_p=0.3)
     assert len({len(row.token_ids) for row in rows}) == 1
     texts = [np.where(row.is_masked, ord("_"), row.token_ids % EOS) for row in rows]
     return sum(judge(bytes(text.astype(np.uint8)).decode()) for text in texts)
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", TASK_VARIANTS)
 def test_a_problem_of_the_held_out_split_is_never_shown(name):
-    form = FORMS[name]
+    variant = TASK_VARIANTS[name]
 
-    assert held_out(form, form.holds_out) == 0
-    assert held_out(replace(form, holds_out=lambda _: False), form.holds_out) > 0
+    assert held_out(variant, variant.holds_out) == 0
+    assert held_out(replace(variant, holds_out=lambda _: False), variant.holds_out) > 0
 
 
 def drawn(num_updates: int, **keys) -> list[np.ndarray]:

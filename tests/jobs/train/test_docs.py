@@ -11,7 +11,7 @@ import yaml
 
 from jobs.__main__ import app
 from jobs.train.config import TrainSpec, load_train_spec
-from jobs.train.corpus import FORMS
+from jobs.train.corpus import TASK_VARIANTS
 from jobs.train.sft import COLUMNS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
@@ -42,12 +42,12 @@ def test_the_example_is_a_run():
     assert spec.from_place == "folder"
 
 
-def test_every_setting_form_and_column_is_told_with_its_default():
+def test_every_setting_variant_and_column_is_told_with_its_default():
     for name, field in TrainSpec.model_fields.items():
         key = f"`{field.alias or name}`"
         row = next(line for line in PAGE.splitlines() if line.startswith("| `") and key in line)
         told = row.split("|")[-2]
         if field.default not in (None, False) and not field.is_required():
             assert str(field.default) in told, name
-    for name in (*FORMS, *(column for columns in COLUMNS.values() for column in columns)):
+    for name in (*TASK_VARIANTS, *(column for columns in COLUMNS.values() for column in columns)):
         assert f"`{name}`" in PAGE

@@ -105,7 +105,7 @@ def dense_loss(model, batch, mask_id, *, alpha=1.0, gamma=None):
             is_masked=masked,
             weights=weights,
             lengths=np.array([length]),
-            forms=np.zeros(1, np.int64),
+            variants=np.zeros(1, np.int64),
         )
         seen = collate(one, mask_id, "cpu")
         log_probs = model.logits(model(seen.noisy_T, seen.layout)).log_softmax(-1)
@@ -131,7 +131,7 @@ def test_loss_and_gradient_are_those_of_the_formula(tmp_path, gamma):
     expected = torch.autograd.grad(total, parameters)
 
     torch.testing.assert_close(losses.weighted, total, rtol=1e-5, atol=0)
-    assert int(losses.tokens_F.sum()) == count
+    assert int(losses.tokens_V.sum()) == count
     for one, other in zip(ours, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 

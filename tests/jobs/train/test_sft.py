@@ -11,7 +11,7 @@ from dream.errors import InvalidRequest
 from dream.model.tokenizer import Tokenizer, write_byte_tokenizer
 from jobs.common.errors import JobError, Refused
 from jobs.train.model import prepare
-from jobs.train.sft import EncodedRow, encode, form_of, noisy_row
+from jobs.train.sft import EncodedRow, encode, layout_of, noisy_row
 from jobs.train.store import build_store
 from tests.jobs.train.trainrun import RAY_WARNS, spec_of
 
@@ -77,7 +77,7 @@ def test_the_first_end_weighs_like_any_token_and_the_slack_less():
 
 
 @pytest.mark.parametrize(
-    ("form", "row", "message"),
+    ("layout", "row", "message"),
     [
         ("messages", {"messages": CHAT[:1]}, "a last turn of the assistant's"),
         ("messages", {"messages": None}, "a list of"),
@@ -89,17 +89,17 @@ def test_the_first_end_weighs_like_any_token_and_the_slack_less():
         ("text", {"text": 3}, "text=3"),
     ],
 )
-def test_a_row_that_is_no_example_is_named(tokenizer, form, row, message):
+def test_a_row_that_is_no_example_is_named(tokenizer, layout, row, message):
     with pytest.raises(InvalidRequest, match=message):
-        encode(tokenizer, form, row, EOS)
+        encode(tokenizer, layout, row, EOS)
 
 
-def test_columns_tell_the_form_and_a_choice_is_asked_for():
-    assert form_of(None, ["id", "response", "prompt"]) == "response"
-    assert form_of("text", ["text", "messages"]) == "text"
+def test_columns_tell_the_layout_and_a_choice_is_asked_for():
+    assert layout_of(None, ["id", "response", "prompt"]) == "response"
+    assert layout_of("text", ["text", "messages"]) == "text"
     for wanted, names in ((None, ["text", "messages"]), (None, ["id"]), ("text", ["prompt"])):
         with pytest.raises(Refused, match="rows"):
-            form_of(wanted, names)
+            layout_of(wanted, names)
 
 
 @pytest.fixture

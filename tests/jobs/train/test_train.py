@@ -55,7 +55,7 @@ def test_one_batch_is_learnt_by_heart(tmp_path):
         [batch] * 150,
         spec,
         mask_id=mask_id,
-        form_names=source.form_names,
+        variant_names=source.variant_names,
         last=150,
         tell=lines.append,
         save=lambda: None,
@@ -135,7 +135,7 @@ def test_a_restored_run_ends_as_the_uninterrupted_one_to_the_bit(tmp_path):
         (source.share(update, 0, 1) for update in range(5, 8)),
         spec,
         mask_id=mask_id,
-        form_names=source.form_names,
+        variant_names=source.variant_names,
         last=8,
         tell=lambda line: None,
         save=lambda: None,
@@ -158,7 +158,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
             [batch],
             spec_of(),
             mask_id=mask_id,
-            form_names=source.form_names,
+            variant_names=source.variant_names,
             last=1,
             tell=lambda line: None,
             save=lambda: None,
@@ -240,7 +240,7 @@ def check_output(output: Path, state) -> None:
     assert card["flops"] == 6 * card["parameters"] * card["tokens"] > 0
     assert card["tokens"] == state.progress.tokens
     assert card["log"][-1]["update"] == 60
-    assert set(card["data"]) == {"generator", "generator_sha256", "forms", "seen"}
+    assert set(card["data"]) == {"generator", "rows_sha256", "seen"}
     model = load_model(output, dtype=torch.float32, device="cpu")
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, state.average[name], rtol=2e-2, atol=2e-2)

@@ -42,7 +42,7 @@ def fresh(spec: TrainSpec, work: Path):
     """The state before the first update, its source of batches, and the mask id."""
     config = prepare(spec, work / "base")
     source = source_of(spec, work)
-    state = new_state(spec, config, len(source.form_names), torch.device("cpu"))
+    state = new_state(spec, config, len(source.variant_names), torch.device("cpu"))
     return state, source, config.mask_token_id
 
 
@@ -56,7 +56,7 @@ def train_here(spec: TrainSpec, work: Path, *, save=lambda state: None):
         (source.share(update, 0, 1) for update in range(spec.updates)),
         spec,
         mask_id=mask_id,
-        form_names=source.form_names,
+        variant_names=source.variant_names,
         last=spec.updates,
         tell=lines.append,
         save=lambda: save(state),
