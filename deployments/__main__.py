@@ -38,7 +38,7 @@ def launch(words: Sequence[str]) -> None:
     args = LaunchArgs.model_validate(_values(words))
     app = build_app(args)
     _check_port(args.port)
-    ray.init(log_to_driver=False, logging_level=logging.WARNING)
+    ray.init(address="local", log_to_driver=False, logging_level=logging.WARNING)
     logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
     serve.start(http_options={"host": HOST, "port": args.port})
     try:
@@ -78,7 +78,7 @@ def _wait() -> None:
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:
-        serve.shutdown()  # type: ignore[no-untyped-call]
+        serve.shutdown()  # type: ignore[no-untyped-call]  # Serve leaves it without types
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

@@ -18,7 +18,7 @@ def main(base_url: str = "http://127.0.0.1:8000/v1") -> None:
 
     first = client.completions.create(
         model=model,
-        prompt="S:1030/0002/2001/0320=",
+        prompt="S:1034/0402/2100/4021=",
         max_tokens=24,
         temperature=0.7,
         extra_body={"diffusion": {"steps": 16}},
@@ -33,7 +33,7 @@ def main(base_url: str = "http://127.0.0.1:8000/v1") -> None:
     said = (first.choices[0].model_extra or {})["diffusion"]
     again = client.completions.create(
         model=model,
-        prompt="S:1030/0002/2001/0320=",
+        prompt="S:1034/0402/2100/4021=",
         max_tokens=24,
         temperature=0.7,
         seed=said["seed"],

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import asdict, fields, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.conversion import (
@@ -41,6 +41,7 @@ def completion(**fields: object) -> CompletionRequest:
     return CompletionRequest.model_validate({"model": "m", "prompt": "ab"} | fields)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(), max_size=5), SEEDS)
 def test_fixed_text_comes_back_byte_for_byte(texts, seed):
     segments = [part for text in texts for part in ({"text": text}, {"hole": 3})]
@@ -57,6 +58,7 @@ def test_fixed_text_comes_back_byte_for_byte(texts, seed):
     assert response.choices[0].text.encode() == expected.encode()
 
 
+@settings(deadline=None)
 @given(st.text(), st.integers(1, 9), st.text())
 def test_a_completion_is_prompt_hole_and_suffix(prompt, max_tokens, suffix):
     request = completion(prompt=prompt, max_tokens=max_tokens, suffix=suffix)
@@ -167,6 +169,7 @@ def test_choices_that_draw_nothing_share_one_canvas_and_keep_their_seeds():
     assert response.usage.diffusion.forward_passes == 2
 
 
+@settings(deadline=None)
 @given(SEEDS, st.integers(1, 7))
 def test_derived_seeds_are_valid_distinct_and_keep_the_first(seed, choice):
     assert derive(seed, 0) == seed

@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -52,6 +52,7 @@ def refusal(
         ("diffusion.steps", 1, LIMITS["steps"]),
     ],
 )
+@settings(deadline=None)
 @given(data=st.data())
 def test_integers_are_taken_within_their_bounds_and_refused_outside(field, low, high, data):
     inside = data.draw(st.integers(low, high))
@@ -222,6 +223,7 @@ def test_segments_that_make_no_template_are_refused(segments, param):
     assert refusal(InfillRequest, body) == ("invalid_value", param)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["random", "left_to_right", "right_to_left"]))
 def test_an_order_takes_the_place_of_alg(order):
     parse(COMPLETION | {"diffusion": {"order": order}})
@@ -289,6 +291,7 @@ def dream_takes(option: Option, value: object) -> bool:
     return True
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_a_message_never_repeats_what_was_sent(text):
     for body in (

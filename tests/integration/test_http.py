@@ -31,7 +31,7 @@ LONG = {
 }
 """Eight canvases of 450 forward passes each: many seconds of work."""
 
-SUDOKU = "S:1030/0002/2001/0320="
+SUDOKU = "S:1034/0402/2100/4021="
 
 HARD_TEXTS = [
     "plain ",
