@@ -55,6 +55,14 @@ def test_the_page_shows_the_card(card):
         assert (PAGE.parent / figure).exists()
 
 
+def test_the_words_of_the_page_quote_the_card(card):
+    words = PAGE.read_text(encoding="utf-8").partition("## What it cannot do")[2]
+
+    quoted = set(re.findall(r"\b[01]\.\d{3}\b", words))
+    assert len(quoted) >= 8
+    assert quoted <= {f"{point['acc']:.3f}" for point in card["measured"]["points"]}
+
+
 def test_it_is_small_enough_to_ship(card):
     assert 0.8e6 <= card["parameters"] <= 3e6
     assert sum(path.stat().st_size for path in EMBEDDED.iterdir()) <= 12e6
