@@ -8,13 +8,13 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
-from dataclasses import fields
 from pathlib import Path
 
 import typer.main
 import yaml
 
-from dream import SamplingParams
+from dream import EngineConfig, SamplingParams
+from dream.options import options_of
 from jobs.__main__ import app
 from jobs.evaluate.command import evaluate
 from jobs.evaluate.config import load_eval_spec
@@ -50,11 +50,9 @@ def test_every_command_in_the_guide_is_an_evaluation_that_could_begin():
 
 
 def test_every_flag_and_every_suite_is_in_the_guide():
-    """Sampling parameters are described in decoding.md alone."""
-    described = {field.name for field in fields(SamplingParams)} - {"steps", "alg", "order", "seed"}
-    for name in set(inspect.signature(evaluate).parameters) - {"ctx", "early_exit"}:
-        place = DECODING if name in described else GUIDE
-        assert (f"`{name}" if name in described else f"--{name.replace('_', '-')}") in place
+    declared = {*options_of(SamplingParams), *options_of(EngineConfig)}
+    for name in set(inspect.signature(evaluate).parameters) - {"ctx"} - declared:
+        assert f"--{name.replace('_', '-')}" in GUIDE
     for name in SUITES:
         assert f"`{name}`" in GUIDE
 

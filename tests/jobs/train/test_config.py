@@ -88,7 +88,7 @@ def test_every_flag_of_train_is_a_setting():
         ({"learning_rate": float("nan")}, "learning_rate=nan is not valid"),
         ({"parallel": "tp"}, "parallel='tp' is not valid"),
         ({"from": "qwen2"}, "PATH of a Dream checkpoint, or qwen2 PATH"),
-        ({"output": "s3://bucket/x"}, "a local path"),
+        ({"output": "s3://bucket/x"}, "not URIs"),
     ],
 )
 def test_a_refusal_names_the_setting_its_value_and_what_is_allowed(changes, message):
