@@ -52,12 +52,12 @@ def folder(tmp_path_factory) -> Path:
 def fill(engine: Engine) -> list[list[int]]:
     """Tokens of a mixed batch: algorithms, a draw, filters, a rule, a window, a history."""
     wanted = [
-        request("a", [[1, 2, 3], 12]),
-        request("b", [[7], 5, [9, 9], 8], alg="maskgit_plus", temperature=0.8, top_p=0.9, seed=4),
+        request("a", [[1, 2, 3], 8]),
+        request("b", [[7], 5, [9, 9], 3], alg="maskgit_plus", temperature=0.8, top_p=0.9, seed=4),
         request("c", [[5, 6], 20], steps=5, alg="topk_margin"),
-        request("d", [[5, 6], 9], threshold=0.3),
-        request("e", [[5, 6], 9], alg="origin", temperature=1.0, top_k=20, seed=9),
-        request("f", [[8] * 7, 12], window="dual", block_length=4, threshold=0.9),
+        request("d", [[5, 6], 7], threshold=0.3),
+        request("e", [[5, 6], 7], alg="origin", temperature=1.0, top_k=20, seed=9),
+        request("f", [[8] * 7, 8], window="dual", block_length=4, threshold=0.9),
         request("g", [[4, 3], 7], history=2, history_top=3),
     ]
     return [list(done.token_ids) for done in engine.generate(wanted)]
