@@ -11,8 +11,9 @@ PORT ?= 8000
 demo: $(READY)
 	$(BIN)/python -m examples.demo
 
+# Two processes: one runs the tests that start Ray, the other all the rest.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -56,7 +56,7 @@ def test_every_load_does_the_same_work_and_light_load_is_idle():
     work = [each.token_forwards_per_s * each.seconds for each in found]
     assert work == pytest.approx([work[0]] * 3)
     assert found[1].seconds > found[0].seconds
-    assert found[1].busy_share < 0.9
+    assert found[1].busy_share < found[0].busy_share
     for each in found:
         assert 0 < each.p50_s <= each.p99_s
         assert each.cost_us * work[0] / 1e6 <= each.seconds

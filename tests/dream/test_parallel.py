@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import sys
+import multiprocessing
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import save_file
 
 from dream import Engine, EngineConfig, InvalidRequest
 from dream.model.config import DreamConfig
 from dream.model.modeling import DreamModel
 from jobs.train.model import config_json
+from tests.conftest import free_port
 from tests.models import request
 
-WORKER = """
-import json, sys
-import torch.distributed as dist
-from dream import Engine, EngineConfig
-from tests.dream.test_parallel import fill
-folder, rank, size, port, out = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
-dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
-engine = Engine.from_pretrained(folder, EngineConfig(tensor_parallel=size))
-json.dump(fill(engine), open(f"{out}/{rank}.json", "w"))
-dist.destroy_process_group()
-"""
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload([__name__])  # one import of torch for all processes
 
 
 @pytest.fixture(scope="module")
@@ -61,34 +52,41 @@ def folder(tmp_path_factory) -> Path:
 def fill(engine: Engine) -> list[list[int]]:
     """Tokens of a mixed batch: algorithms, a draw, filters, a rule, a window, a history."""
     wanted = [
-        request("a", [[1, 2, 3], 12]),
-        request("b", [[7], 5, [9, 9], 8], alg="maskgit_plus", temperature=0.8, top_p=0.9, seed=4),
+        request("a", [[1, 2, 3], 8]),
+        request("b", [[7], 5, [9, 9], 3], alg="maskgit_plus", temperature=0.8, top_p=0.9, seed=4),
         request("c", [[5, 6], 20], steps=5, alg="topk_margin"),
-        request("d", [[5, 6], 9], threshold=0.3),
-        request("e", [[5, 6], 9], alg="origin", temperature=1.0, top_k=20, seed=9),
-        request("f", [[8] * 7, 12], window="dual", block_length=4, threshold=0.9),
+        request("d", [[5, 6], 7], threshold=0.3),
+        request("e", [[5, 6], 7], alg="origin", temperature=1.0, top_k=20, seed=9),
+        request("f", [[8] * 7, 8], window="dual", block_length=4, threshold=0.9),
         request("g", [[4, 3], 7], history=2, history_top=3),
     ]
     return [list(done.token_ids) for done in engine.generate(wanted)]
 
 
+def fill_in_parallel(folder: Path, rank: int, size: int, port: int, out: Path) -> None:
+    """What each process does: join the others, fill the same batch, write its tokens."""
+    method = f"tcp://127.0.0.1:{port}"
+    dist.init_process_group("gloo", init_method=method, rank=rank, world_size=size)
+    engine = Engine.from_pretrained(folder, EngineConfig(tensor_parallel=size))
+    (out / f"{rank}.json").write_text(json.dumps(fill(engine)))
+    dist.destroy_process_group()
+
+
 @pytest.mark.parametrize("size", [2, 4])
 def test_more_processes_give_the_same_tokens(folder, tmp_path, size):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, folder, str(rank), str(size), str(port), tmp_path]
-        )
-        for rank in range(size)
-    ]
+    port = free_port()
+    arguments = [(folder, rank, size, port, tmp_path) for rank in range(size)]
+    workers = [FORKS.Process(target=fill_in_parallel, args=each) for each in arguments]
     try:
-        assert [worker.wait(timeout=240) for worker in workers] == [0] * size
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(timeout=240)
+        assert [worker.exitcode for worker in workers] == [0] * size
     finally:
         for worker in workers:
             worker.kill()
-            worker.wait()
+            worker.join()
 
     expected = fill(Engine.from_pretrained(folder))
     found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(size)]
