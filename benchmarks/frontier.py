@@ -39,6 +39,7 @@ from benchmarks.quality_speed import is_right, template_of
 from dream import Engine, EngineConfig, Request, SamplingParams
 from dream.model.loader import load_model, resolve, weights_sha256
 from dream.model.modeling import DreamModel
+from dream.template import Hole
 from jobs.evaluate.questions import question_seed
 from jobs.evaluate.stats import paired_difference, wilson
 from jobs.evaluate.suite import Suite
@@ -100,10 +101,10 @@ def answer(bench: Bench, suite: Suite, setting: Setting) -> Answers:
 def is_applicable(suite: Suite, setting: FastSetting) -> bool:
     """Whether every question is a prompt and one hole of whole blocks."""
     for question in suite.questions:
-        *prompt, hole = question.pieces
-        if len(prompt) != 1 or isinstance(prompt[0], int) or not isinstance(hole, int):
+        *prompt, hole = question.text.pieces
+        if len(prompt) != 1 or not isinstance(prompt[0], str) or not isinstance(hole, Hole):
             return False
-        if setting.block_length is not None and hole % setting.block_length:
+        if setting.block_length is not None and hole.num_tokens % setting.block_length:
             return False
     return True
 
@@ -115,9 +116,8 @@ def answer_fast(bench: Bench, suite: Suite, setting: FastSetting) -> Answers:
     right: list[bool] = []
     passes = token_forwards = 0
     for question in suite.questions:
-        prompt, hole = question.pieces
-        prompt_ids = engine.tokenizer.encode(str(prompt))
-        filled = _fill_fast(bench.model, prompt_ids, int(hole), setting)
+        prompt_ids = engine.tokenizer.encode(str(question.text.pieces[0]))
+        filled = _fill_fast(bench.model, prompt_ids, question.text.num_masked, setting)
         span = _until_eos(filled.token_ids[len(prompt_ids) :], engine.eos_token_ids)
         right.append(is_right(engine, suite, question, [span]))
         passes += filled.forward_passes
@@ -225,7 +225,7 @@ def _outcome(
 ) -> Outcome:
     n, right = len(answers.is_right), int(answers.is_right.sum())
     interval = wilson(right, n)
-    masks = sum(p for q in suite.questions for p in q.pieces if isinstance(p, int))
+    masks = sum(question.text.num_masked for question in suite.questions)
     forced = answers.forced_commits
     return Outcome(
         suite=suite.name,

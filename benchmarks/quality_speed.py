@@ -23,7 +23,7 @@ from pathlib import Path
 
 from benchmarks.hardware import describe
 from benchmarks.markdown import table
-from dream import Engine, EngineConfig, Fixed, Hole, Request, SamplingParams, Template
+from dream import Engine, EngineConfig, Request, SamplingParams, Template
 from dream.model.loader import resolve, weights_sha256
 from dream.params import Alg, Order
 from jobs.evaluate.plots import Line, Panel, Picture, Point, draw
@@ -141,9 +141,7 @@ def measure_lines(
 def template_of(engine: Engine, question: Question) -> Template:
     """A question as it is put to an engine."""
     assert engine.tokenizer is not None
-    encode = engine.tokenizer.encode
-    pieces = [piece for piece in question.pieces if piece != ""]
-    return Template([Hole(p) if isinstance(p, int) else Fixed(encode(p)) for p in pieces])
+    return question.text.encode(engine.tokenizer.encode)
 
 
 def is_right(

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dream.errors import InvalidRequest
-from dream.template import Hole
 from jobs.common.errors import Refused
 from jobs.evaluate.suite import Metric, Question, Suite, filled
 from jobs.evaluate.suite_options import Task
@@ -161,7 +160,7 @@ def _question(
     bucket_column: str | None,
 ) -> Question:
     try:
-        pieces = prepare(row, spec, columns, row_hash=0).text.pieces
+        template = prepare(row, spec, columns, row_hash=0).text
     except InvalidRequest as error:
         raise Refused(f"{place}: {error}") from error
     reference = "" if reference_column is None else row[reference_column]
@@ -171,7 +170,7 @@ def _question(
     text = json.dumps(row, ensure_ascii=False, default=str)
     return Question(
         problem=Problem(input=text, reference=reference, bucket=bucket),
-        pieces=tuple(p.num_tokens if isinstance(p, Hole) else str(p) for p in pieces),
+        text=template,
     )
 
 

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dream.errors import InvalidRequest
+from dream.template import Hole
+from dream.text import TextTemplate
 from jobs.common.errors import Refused
 from jobs.common.seeds import derive_seed
 from jobs.evaluate.config import EvalSpec, Steps
@@ -65,7 +67,7 @@ def question_seed(seed: int, suite: str, number: int) -> int:
 
 def suite_hash(suite: Suite) -> str:
     """sha256 of everything that is asked, and of what is compared with the answers."""
-    asked = [[q.pieces, q.problem.input, q.problem.reference] for q in suite.questions]
+    asked = [[_plain(q), q.problem.input, q.problem.reference] for q in suite.questions]
     text = json.dumps(asked, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
@@ -75,13 +77,13 @@ def refuse_trivial(suite: Suite, spec: EvalSpec) -> None:
     fixed = [v.title for v in spec.variants if not spec.is_drawn(v)]
     if not fixed:
         return
-    asked: dict[str, list[tuple[str | int, ...]]] = {}
+    asked: dict[str, list[TextTemplate]] = {}
     for question in suite.questions:
-        asked.setdefault(question.problem.bucket, []).append(question.pieces)
-    for bucket, pieces in asked.items():
-        if len(pieces) > 1 and len(set(pieces)) == 1:
+        asked.setdefault(question.problem.bucket, []).append(question.text)
+    for bucket, texts in asked.items():
+        if len(texts) > 1 and len(set(texts)) == 1:
             raise Refused(
-                f"suite {suite.name}, bucket {bucket}: its {len(pieces):,} questions are all the "
+                f"suite {suite.name}, bucket {bucket}: its {len(texts):,} questions are all the "
                 f"same, and so are the answers of {' and '.join(fixed)} at temperature 0: give "
                 "--temperature 1, --alg-temp 1 (order confidence), only --order random, only "
                 "--alg origin, or other questions"
@@ -91,13 +93,8 @@ def refuse_trivial(suite: Suite, spec: EvalSpec) -> None:
 def _row(
     suite: Suite, number: int, question: Question, asked: Steps, seed: int
 ) -> dict[str, object]:
-    holes = [piece for piece in question.pieces if isinstance(piece, int)]
-    if not holes:
-        raise InvalidRequest(f"{suite.name}[{number}]", question.pieces, "at least one hole")
-    segments = [
-        {"text": None, "hole": piece} if isinstance(piece, int) else {"text": piece, "hole": None}
-        for piece in question.pieces
-    ]
+    if not question.text.holes:
+        raise InvalidRequest(f"{suite.name}[{number}]", _plain(question), "at least one hole")
     return {
         "suite": suite.name,
         "question": number,
@@ -105,10 +102,23 @@ def _row(
         "bucket": question.problem.bucket,
         "input": question.problem.input,
         "reference": question.problem.reference,
-        "segments": segments,
-        "steps": sum(holes) if asked == "full" else asked,
+        "segments": _segments(question),
+        "steps": question.text.num_masked if asked == "full" else asked,
         "seed": question_seed(seed, suite.name, number),
     }
+
+
+def _plain(question: Question) -> list[str | int]:
+    """Given text, and holes as their numbers of tokens."""
+    return [p.num_tokens if isinstance(p, Hole) else str(p) for p in question.text.pieces]
+
+
+def _segments(question: Question) -> list[dict[str, str | int | None]]:
+    """The text with holes as a cell of the column `segments`."""
+    return [
+        {"text": None, "hole": piece} if isinstance(piece, int) else {"text": piece, "hole": None}
+        for piece in _plain(question)
+    ]
 
 
 def _as_parquet(table: pa.Table) -> bytes:

@@ -15,7 +15,8 @@ from jobs.tasks.base import MASK, Problem
 from jobs.tasks.sources import source_sha256, task_modules
 
 __all__ = ["DEFAULT_NUM", "DEFAULT_SHOTS", "ORDER", "SLACK", "TEST", "TRAIN", "Config"]
-__all__ += ["about", "in_place", "is_held_out", "num_shots", "read_span", "stream", "suite_of"]
+__all__ += ["about", "in_place", "is_held_out", "num_shots", "prompt", "read_span", "stream"]
+__all__ += ["suite_of"]
 
 Config = dict[str, str | int | float | None]
 
@@ -74,13 +75,14 @@ def stream(options: SuiteOptions, *key: int) -> np.random.Generator:
     return np.random.default_rng([options.seed, *key])
 
 
+def prompt(text: str, length: int) -> TextTemplate:
+    """A prompt and one hole of so many tokens after it."""
+    return TextTemplate([text, Hole(length)])
+
+
 def in_place(problem: Problem, text: str) -> Question:
-    """A text in which every run of masks is a hole."""
-    pieces = TextTemplate.from_masked_text(text, MASK).pieces
-    return Question(
-        problem=problem,
-        pieces=tuple(p.num_tokens if isinstance(p, Hole) else str(p) for p in pieces),
-    )
+    """A text in which k masks in a row are a hole of k tokens."""
+    return Question(problem=problem, text=TextTemplate.from_masked_text(text, MASK))
 
 
 def read_span(question: Question, spans: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from jobs.evaluate.recipe_parts import (
     about,
     in_place,
     is_held_out,
+    prompt,
     read_span,
     stream,
     suite_of,
@@ -31,7 +32,7 @@ def countdown_mini(name: str, options: SuiteOptions) -> Suite:
     problems = _draw_mini(options)
     length = countdown.MINI_ANSWER + 1  # room for an end-of-text token
     questions = [
-        Question(problem=problem, pieces=(countdown.mini_prompt(problem.input), length))
+        Question(problem=problem, text=prompt(countdown.mini_prompt(problem.input), length))
         for problem in problems
     ]
     config = about("native", options, countdown) | {"num": len(problems)}
@@ -46,7 +47,7 @@ def list_work(name: str, options: SuiteOptions) -> Suite:
         Question(
             problem=problem,
             # As long as the item, like every answer, and room for end-of-text tokens.
-            pieces=(lists.prompt_text(problem.input), len(problem.input.split(" ")[1]) + 2),
+            text=prompt(lists.prompt_text(problem.input), len(problem.input.split(" ")[1]) + 2),
         )
         for problem in lists.draw(stream(options, TEST), num, held_out=is_held_out(options))
     ]

@@ -17,6 +17,7 @@ from jobs.evaluate.recipe_parts import (
     in_place,
     is_held_out,
     num_shots,
+    prompt,
     stream,
     suite_of,
 )
@@ -125,7 +126,7 @@ def _few_shot(
     questions = [
         Question(
             problem=problem,
-            pieces=(few_shot_prompt(instruction.text, layout, examples, problem.input), length),
+            text=prompt(few_shot_prompt(instruction.text, layout, examples, problem.input), length),
         )
         for problems, examples in drawn.groups
         for problem in problems

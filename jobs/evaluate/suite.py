@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from dream.text import TextTemplate
 from jobs.tasks.base import Problem
 
-__all__ = ["Metric", "Piece", "Question", "Suite", "filled"]
-
-Piece = str | int
-"""Given text, or a hole of so many tokens."""
+__all__ = ["Metric", "Question", "Suite", "filled"]
 
 Metric = Callable[[str, str], bool]
 """Whether an answer is right: takes the problem's input and the answer as read."""
@@ -18,10 +16,10 @@ Metric = Callable[[str, str], bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A problem and the text around the holes its answer goes into."""
+    """A problem, and the text with the holes that its answer goes into."""
 
     problem: Problem
-    pieces: tuple[Piece, ...]
+    text: TextTemplate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +39,5 @@ class Suite:
 
 
 def filled(question: Question, spans: Sequence[str]) -> str:
-    """The whole text: given pieces, and the span of each hole in its place."""
-    texts = iter(spans)
-    return "".join(piece if isinstance(piece, str) else next(texts) for piece in question.pieces)
+    """The whole text: given text, and the span of each hole in its place."""
+    return question.text.join(spans)

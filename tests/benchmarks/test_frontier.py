@@ -13,6 +13,7 @@ from benchmarks.frontier_settings import FAST_SETTINGS, SETTINGS, exact_twin
 from dream import Fixed, Hole, Request, SamplingParams, Template
 from jobs.evaluate.suites import SuiteOptions, build_suite
 from jobs.tasks import countdown, equations
+from tests.jobs.evaluate.pieces import pieces_of
 
 BY_LABEL = {setting.label: setting for setting in (*SETTINGS, *FAST_SETTINGS)}
 APPROXIMATE = [setting for setting in SETTINGS if exact_twin(setting) is not None]
@@ -56,7 +57,7 @@ def test_numbers_of_a_setting_are_those_of_the_engine_by_hand(bench):
     right = 0
     usages = []
     for question in suite.questions:
-        pieces = [Hole(p) if isinstance(p, int) else p for p in question.pieces if p != ""]
+        pieces = [Hole(p) if isinstance(p, int) else p for p in pieces_of(question)]
         template = Template([p if isinstance(p, Hole) else Fixed(list(p.encode())) for p in pieces])
         params = SamplingParams(steps=None, threshold=0.9)
         done = engine.generate([Request(id="a", template=template, params=params)])[0]
@@ -72,14 +73,14 @@ def test_numbers_of_a_setting_are_those_of_the_engine_by_hand(bench):
     assert found.token_forwards == sum(usage.token_forwards for usage in usages) / 4
     assert found.forward_passes == sum(usage.forward_passes for usage in usages) / 4
     assert found.forced_commits == sum(usage.forced_commits for usage in usages) / 4
-    masks = sum(p for q in suite.questions for p in q.pieces if isinstance(p, int))
+    masks = sum(p for q in suite.questions for p in pieces_of(q) if isinstance(p, int))
     passes = sum(usage.forward_passes for usage in usages)
     assert found.tokens_per_forward == pytest.approx(masks / passes, abs=1e-3)
 
 
 def test_numbers_of_fast_dllm_are_those_of_its_loop_by_hand(bench):
     suite = suite_of("countdown3-mini", 3)
-    prompts = [list(question.pieces[0].encode()) for question in suite.questions]
+    prompts = [list(pieces_of(question)[0].encode()) for question in suite.questions]
     shape = {"max_new_tokens": 18, "block_length": 6, "steps": 18}
     runs = [fill_blocks(bench.model, p, cache="dual", threshold=0.9, **shape) for p in prompts]
     answers = [run.token_ids[len(p) :] for run, p in zip(runs, prompts, strict=True)]

@@ -18,6 +18,7 @@ from jobs.evaluate.config import KEPT, EvalSpec, Variant, load_eval_spec
 from jobs.evaluate.questions import input_files, question_seed, refuse_trivial
 from jobs.evaluate.suites import build_suites
 from jobs.fill.columns import input_columns
+from tests.jobs.evaluate.pieces import pieces_of
 
 BASE = {"suite": "infill-eq", "model": "embedded", "output": "/out"}
 
@@ -90,7 +91,7 @@ def test_a_preset_gives_values_that_flags_beat():
     official = spec_of(suite="countdown4,sudoku4", preset="official-planning", num=2)
     assert official.steps == [512]
     suites = build_suites(official.suite, official.options())
-    assert {(s.name, s.questions[0].pieces[-1]) for s in suites} == {
+    assert {(s.name, pieces_of(s.questions[0])[-1]) for s in suites} == {
         ("countdown4", 32),
         ("sudoku4", 24),
     }

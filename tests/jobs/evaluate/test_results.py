@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pyarrow.parquet as pq
 import pytest
 
+from dream import Hole
+from dream.text import TextTemplate
 from jobs.common.errors import JobError
 from jobs.evaluate.config import EvalRecord, EvalSpec, Variant
 from jobs.evaluate.curves import as_table, pictures
@@ -30,7 +32,7 @@ SUITE = Suite(
             problem=Problem(
                 input=f"1+{n}", reference=f"1+{n}={n + 1}", bucket=["even", "odd"][n % 2]
             ),
-            pieces=(f"1+{n}=", 2),
+            text=TextTemplate([f"1+{n}=", Hole(2)]),
         )
         for n in range(4)
     ),

@@ -15,19 +15,20 @@ from jobs.common.errors import Refused
 from jobs.evaluate.suite import Question, Suite
 from jobs.evaluate.suites import SUITES, SuiteOptions, build_suite, build_suites
 from jobs.tasks import countdown, prose, sudoku
+from tests.jobs.evaluate.pieces import pieces_of
 
 DRAWN = [name for name in SUITES if name != "custom"]
 FEW_SHOT = ["sudoku4", "countdown3", "countdown4", "countdown5"]
 
 
 def text_of(question: Question, mask: str = "_") -> str:
-    return "".join(p if isinstance(p, str) else mask * p for p in question.pieces)
+    return "".join(p if isinstance(p, str) else mask * p for p in pieces_of(question))
 
 
 def right_spans(question: Question, native: str) -> list[str]:
     """What fills the holes so that the whole text is `native`; holes as long as their text."""
     spans, place = [], 0
-    for piece in question.pieces:
+    for piece in pieces_of(question):
         length = len(piece) if isinstance(piece, str) else piece
         if isinstance(piece, int):
             spans.append(native[place : place + length])
@@ -53,8 +54,8 @@ def test_questions_depend_on_the_seed_alone(name):
     assert first.questions == second.questions != other.questions
     assert first.config == second.config
     for question in first.questions:
-        assert any(isinstance(piece, int) and piece > 0 for piece in question.pieces)
-        assert "" not in question.pieces
+        assert any(isinstance(piece, int) and piece > 0 for piece in pieces_of(question))
+        assert "" not in pieces_of(question)
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -118,7 +119,7 @@ def test_native_sudoku_is_filled_in_place(name, side):
 def test_no_givens_ask_for_the_empty_grid():
     suite = build_suite("sudoku4", SuiteOptions(num=3, givens=(0,)))
 
-    assert {q.pieces for q in suite.questions} == {("S:", 4, "/", 4, "/", 4, "/", 4)}
+    assert {pieces_of(q) for q in suite.questions} == {("S:", 4, "/", 4, "/", 4, "/", 4)}
 
 
 def test_few_shot_sudoku_asks_as_the_official_evaluation_does():
@@ -126,7 +127,7 @@ def test_few_shot_sudoku_asks_as_the_official_evaluation_does():
 
     question = suite.questions[0]
 
-    prompt, length = question.pieces
+    prompt, length = pieces_of(question)
     assert length == 24
     assert isinstance(prompt, str)
     assert prompt.count("Input:\n") == 9
@@ -141,7 +142,7 @@ def test_few_shot_sudoku_asks_as_the_official_evaluation_does():
 def test_few_shot_countdown_asks_as_the_official_evaluation_does(count):
     suite = build_suite(f"countdown{count}", SuiteOptions(num=4))
     for question in suite.questions:
-        prompt, length = question.pieces
+        prompt, length = pieces_of(question)
         assert length == 32
         assert isinstance(prompt, str)
         assert prompt.count("Input: ") == 9
@@ -156,7 +157,7 @@ def test_examples_are_of_the_training_split_and_right(name):
     givens = (10,) if name == "sudoku4" else None
     suite = build_suite(name, SuiteOptions(num=3, prompt_style="few-shot", givens=givens))
 
-    prompt = suite.questions[0].pieces[0]
+    prompt = pieces_of(suite.questions[0])[0]
 
     assert isinstance(prompt, str)
     examples = prompt.split("\n\n")[1:-1]
@@ -179,7 +180,7 @@ def test_prompts_take_another_number_of_examples_instruction_and_length(tmp_path
 
     suite = build_suite("countdown3", options)
 
-    prompt, length = suite.questions[0].pieces
+    prompt, length = pieces_of(suite.questions[0])
     assert isinstance(prompt, str)
     assert prompt.startswith("Reach it.\n\nInput: ")
     assert (prompt.count("Input: "), length) == (2, 40)
@@ -190,7 +191,7 @@ def test_prompts_take_another_number_of_examples_instruction_and_length(tmp_path
 def test_mini_countdown_is_a_prompt_and_a_hole_of_eighteen():
     suite = build_suite("countdown3-mini", SuiteOptions(num=20))
     for question in suite.questions:
-        prompt, length = question.pieces
+        prompt, length = pieces_of(question)
         assert prompt == countdown.mini_prompt(question.problem.input)
         assert length == 18
         equations = countdown.read_equations(question.problem.reference) or []
@@ -205,7 +206,7 @@ def test_mini_countdown_is_a_prompt_and_a_hole_of_eighteen():
 def test_lists_have_room_for_the_answer_and_its_end():
     suite = build_suite("lists", SuiteOptions(num=8))
     for question in suite.questions:
-        assert question.pieces == (
+        assert pieces_of(question) == (
             question.problem.input + "=",
             len(question.problem.reference) + 2,
         )
@@ -234,7 +235,7 @@ def test_an_official_countdown_file_gives_examples_and_then_questions(tmp_path, 
     suite = build_suite(f"countdown{count}", SuiteOptions(data=write_jsonl(path, rows)))
 
     assert [question.problem for question in suite.questions] == rows[8:]
-    prompt = suite.questions[0].pieces[0]
+    prompt = pieces_of(suite.questions[0])[0]
     assert isinstance(prompt, str)
     shots = "".join(f"Input: {row.input}\nOutput: {row.reference}\n\n" for row in rows[:8])
     assert prompt.endswith(f"\n\n{shots}Input: {rows[8].input}\nOutput: ")
@@ -383,7 +384,7 @@ def test_slack_makes_holes_longer_and_keeps_their_problems():
         assert prose.holds_out(text_of(other))
         growths |= {
             b - a
-            for a, b in zip(one.pieces, other.pieces, strict=True)
+            for a, b in zip(pieces_of(one), pieces_of(other), strict=True)
             if isinstance(a, int) and isinstance(b, int)
         }
         spans = right_spans(one, one.problem.reference)
@@ -405,7 +406,7 @@ def test_custom_prompts_are_compared_with_a_reference(tmp_path):
         tmp_path, columns, reference_column="output", bucket_column="kind", max_new_tokens=5
     )
 
-    assert [question.pieces for question in suite.questions] == [("2+2=", 5), ("1+1=", 5)]
+    assert [pieces_of(question) for question in suite.questions] == [("2+2=", 5), ("1+1=", 5)]
     assert [question.problem.bucket for question in suite.questions] == ["7", "None"]
     assert json.loads(suite.questions[0].problem.input) == {
         "prompt": "2+2=",
@@ -430,7 +431,7 @@ def test_custom_infill_is_compared_whole(tmp_path):
         reference_column="answer",
     )
 
-    assert suite.questions[0].pieces == ("a ", 2, " c ", 1)
+    assert pieces_of(suite.questions[0]) == ("a ", 2, " c ", 1)
     assert scores(suite, suite.questions[0], ["bb", "d"]) == {"acc": True}
     assert scores(suite, suite.questions[0], ["bb", "e"]) == {"acc": False}
 
@@ -445,8 +446,8 @@ def test_custom_segments_and_own_lengths(tmp_path):
         tmp_path, {"prompt": ["x"], "max_new_tokens": [9], "want": ["y"]}, reference_column="want"
     )
 
-    assert infill.questions[0].pieces == ("x=", 3)
-    assert prompts.questions[0].pieces == ("x", 9)
+    assert pieces_of(infill.questions[0]) == ("x=", 3)
+    assert pieces_of(prompts.questions[0]) == ("x", 9)
     assert infill.config["max_new_tokens"] is prompts.config["max_new_tokens"] is None
 
 

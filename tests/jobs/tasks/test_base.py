@@ -12,6 +12,7 @@ from jobs.evaluate.suite import Question
 from jobs.evaluate.suites import SuiteOptions, build_suite
 from jobs.tasks import countdown, equations, lists, prose, sudoku
 from jobs.tasks.base import EOS, MASK, Keyed, Problem, Sample, draw_distinct, is_held_out
+from tests.jobs.evaluate.pieces import pieces_of
 
 TASK_VARIANTS = {
     "sudoku": (sudoku.sample_in_place, sudoku.holds_out),
@@ -50,7 +51,7 @@ def visible(sample: Sample, rng: np.random.Generator) -> str:
 
 
 def shown(question: Question) -> str:
-    return "".join(p if isinstance(p, str) else MASK * p for p in question.pieces)
+    return "".join(p if isinstance(p, str) else MASK * p for p in pieces_of(question))
 
 
 def key_of(variant: str, text: str) -> str:
