@@ -36,7 +36,7 @@ def departures(spec: EvalSpec, suites: Sequence[Suite]) -> list[str] | None:
     settings = preset.settings() | {"steps": [preset.steps], "alg": [preset.alg]}
     found = [
         f"{name} is {_told(getattr(spec, name))}, not {_told(value)}"
-        for name, value in (_unchanged(spec) | settings).items()
+        for name, value in (_defaults() | settings).items()
         if getattr(spec, name) != value
     ]
     for suite in suites:
@@ -44,7 +44,7 @@ def departures(spec: EvalSpec, suites: Sequence[Suite]) -> list[str] | None:
     return found
 
 
-def _unchanged(spec: EvalSpec) -> dict[str, object]:
+def _defaults() -> dict[str, object]:
     """The settings a preset is silent on, as they are by default."""
     params = {field.name for field in fields(SamplingParams)}
     names = (params & set(EvalSpec.model_fields)) - {"seed", "alg", "steps", "early_exit"}
