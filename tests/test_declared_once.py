@@ -48,9 +48,9 @@ assert spec.sampling().throwaway == 2.5
 assert spec.identity()["throwaway"] == 2.5
 
 evaluation = {"suite": "lists", "output": "out", "model": "embedded"}
-of_runs = load_eval_spec(evaluation, config)
-assert of_runs.job(of_runs.runs[0]).sampling().throwaway == 2.5
-assert of_runs.identity()["throwaway"] == 2.5
+of_evaluation = load_eval_spec(evaluation, config)
+assert of_evaluation.job(of_evaluation.variants[0]).sampling().throwaway == 2.5
+assert of_evaluation.identity()["throwaway"] == 2.5
 
 schema = pa.schema([("prompt", pa.string()), ("throwaway", pa.int8())])
 columns = input_columns(spec, schema)
