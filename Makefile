@@ -13,7 +13,7 @@ demo: $(READY)
 
 # Two processes: one runs the tests that start Ray, the other all the rest.
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

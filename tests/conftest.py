@@ -6,8 +6,17 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScopeScheduling
+
+ROOT = Path(__file__).parent.parent
 
 # Ray reads these when it is imported, so they are set before any test module is.
 os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -19,14 +28,29 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With -n: tests that start Ray come first, all in one process; others stay by file."""
-    if not hasattr(config, "workerinput"):
-        return
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-    for item in items:
-        is_ray = item.get_closest_marker("ray") is not None
-        item.add_marker(pytest.mark.xdist_group("ray" if is_ray else str(item.path)))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start Ray come first: they take the longest, and much of it they wait."""
+    ray_files = {item.path for item in items if item.get_closest_marker("ray") is not None}
+    items.sort(key=lambda item: item.path not in ray_files)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """With -n: one process runs every file that starts Ray, the others take file after file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            name = nodeid.partition("::")[0]
+            return "ray" if starts_ray(ROOT / name) else name
+
+    return ByFile(config, log)
+
+
+@cache
+def starts_ray(path: Path) -> bool:
+    """Whether a file has tests with the marker `ray`."""
+    return "mark.ray" in path.read_text(encoding="utf-8")
 
 
 def free_port() -> int:
