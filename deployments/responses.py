@@ -80,7 +80,8 @@ class UsageDiffusion(_Answer):
     """What the canvases cost, summed; `token_forwards` is rows x forward passes.
 
     `forced_commits` are masks that the timetable filled although the commit rule did not;
-    `approximation` names the approximate mode that ran, None for exact decoding.
+    `approximation` names the approximate mode that ran, None for exact decoding; `bit_exact` says
+    whether the same request has the same bits in any batch.
     """
 
     steps: int
@@ -90,6 +91,7 @@ class UsageDiffusion(_Answer):
     tokens_per_forward: float
     forced_commits: int
     approximation: str | None
+    bit_exact: bool
 
 
 class AnswerUsage(_Answer):

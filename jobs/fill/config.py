@@ -20,7 +20,7 @@ from jobs.common.validation import explained
 __all__ = ["SCHEMA_VERSION", "CommitSettings", "JobRecord", "JobSpec", "Json", "ModelSettings"]
 __all__ += ["checked", "differences", "digest", "given_values", "load_spec", "odd_letters"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the output columns; part of every fingerprint."""
 
 NEUTRAL = frozenset({"output", "input", "replicas", "granule", "on_row_error"})

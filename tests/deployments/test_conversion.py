@@ -134,6 +134,20 @@ def test_usage_names_the_approximate_mode_that_ran(approximation):
     assert answer.usage.diffusion.approximation == approximation
 
 
+@pytest.mark.parametrize("exact", [(True, True), (True, False)])
+def test_usage_is_bit_exact_where_every_choice_is(exact):
+    body = completion(n=2)
+    drafts = completion_drafts(body, answer_id="a", seed=1)
+    fillings = [
+        replace(done, usage=replace(done.usage, bit_exact=one))
+        for done, one in zip(map(filling, drafts), exact, strict=True)
+    ]
+
+    answer = completion_answer(body, drafts, fillings, answer_id="a", created=1)
+
+    assert answer.usage.diffusion.bit_exact is all(exact)
+
+
 def test_choices_are_ordered_by_prompt_then_by_choice():
     drafts = completion_drafts(completion(prompt=["x", "y"], n=3), answer_id="a", seed=9)
 
