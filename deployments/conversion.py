@@ -231,5 +231,6 @@ def _usage(results: Sequence[CanvasResult], num_templates: int) -> ResponseUsage
             tokens_per_forward=round(completion_tokens / max(1, forward_passes), 3),
             forced_commits=sum(cost.forced_commits for cost in costs),
             approximation=next((c.approximation for c in costs if c.approximation), None),
+            bit_exact=all(cost.bit_exact for cost in costs),
         ),
     )

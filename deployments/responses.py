@@ -55,7 +55,8 @@ class UsageDiffusion(_Response):
     """What the canvases that ran cost, summed; `token_forwards` is tokens x forward passes.
 
     `forced_commits` counts masks that the timetable filled and the commit rule did not allow;
-    `approximation` names the approximate mode that ran, None for exact decoding.
+    `approximation` names the approximate mode that ran, None for exact decoding; `bit_exact` says
+    whether the same request has the same bits in any batch.
     """
 
     steps: int
@@ -65,6 +66,7 @@ class UsageDiffusion(_Response):
     tokens_per_forward: float
     forced_commits: int
     approximation: str | None
+    bit_exact: bool
 
 
 class ResponseUsage(_Response):

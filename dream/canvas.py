@@ -52,6 +52,7 @@ class Canvas:
         mask_id: int,
         eos_ids: frozenset[int],
         can_exit_early: bool = True,
+        is_bit_exact: bool = False,
         before: Canvas | None = None,
     ) -> None:
         """before: the smaller canvas that this one follows (`grow_to`)."""
@@ -76,6 +77,7 @@ class Canvas:
         self._window = None if params.approximation is None else WindowState(len(self), params)
         self._scheduled = self._steps_from(0)
         self._step_plan: StepPlan | None = None
+        self._is_bit_exact = is_bit_exact
         self._before = before
         larger = grown(request)
         self._token_forwards_of_larger = 0 if larger is None else most_token_forwards(larger)
@@ -178,6 +180,7 @@ class Canvas:
             token_forwards=sum(one.token_forwards for one in attempts),
             forced_commits=sum(one.forced_commits for one in attempts),
             approximation=request.params.approximation,
+            bit_exact=self._is_bit_exact,
         )
         return Completion(
             id=request.id,

@@ -9,6 +9,7 @@ __all__ = [
     "EngineError",
     "InvalidRequest",
     "MemoryExceeded",
+    "NotBitExact",
 ]
 
 
@@ -48,3 +49,7 @@ class CheckpointError(DreamError):
 
 class EngineError(DreamError):
     """The engine cannot go on: its loop died or its numbers are not finite."""
+
+
+class NotBitExact(UserWarning):
+    """Float32 results on this CPU may depend on the batch, against what is promised."""

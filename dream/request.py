@@ -63,6 +63,7 @@ class Usage:
     With `grow_to` all but the numbers of tokens are sums over the attempts.
     forced_commits: masks that the timetable or `min_commits` filled, and the rule did not allow.
     approximation: the approximate mode that ran, with its settings; None for exact decoding.
+    bit_exact: whether the engine gives the same bits alone and in any batch.
     """
 
     prompt_tokens: int
@@ -72,6 +73,7 @@ class Usage:
     token_forwards: int
     forced_commits: int = 0
     approximation: str | None = None
+    bit_exact: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

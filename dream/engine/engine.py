@@ -14,6 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from dream.canvas import Canvas
 from dream.engine.batch import Batch, collate
 from dream.engine.config import EngineConfig
+from dream.engine.exactness import is_bit_exact
 from dream.engine.graphs import CaptureCuda, ForwardGraphs
 from dream.engine.history import HistoryPool
 from dream.engine.limits import Limits
@@ -41,7 +42,7 @@ __all__ = ["Engine"]
 class Engine:
     """Fills templates: many requests of any length, step and algorithm share each forward.
 
-    One thread owns an engine. A request's tokens do not depend on the others.
+    One thread owns an engine. Where `is_bit_exact`, others change no bit of a request's result.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Engine:
         self._model = model
         if config.compile:
             compile_rows(model)
+        self.is_bit_exact = is_bit_exact(model, config)
         self._cache = KeyValueCache(
             shape,
             config.max_cache_tokens,
@@ -207,6 +209,7 @@ class Engine:
             mask_id=self.mask_token_id,
             eos_ids=self.eos_token_ids,
             can_exit_early=not self.config.parity,
+            is_bit_exact=self.is_bit_exact,
             before=before,
         )
 

@@ -20,8 +20,8 @@ InputLayout = Literal["prompt", "text_with_masks", "prefix_suffix", "segments"]
 OUTPUT_NAMES = (
     *("dream_id", "row_hash", "src_file", "src_row", "status", "error_type", "error_message"),
     *("output", "infilled", "finish_reason", "prompt_tokens", "completion_tokens", "steps"),
-    *("forward_passes", "token_forwards", "mean_confidence", "seed", "latency_ms"),
-    *("finished_at", "commit_steps"),
+    *("forward_passes", "token_forwards", "bit_exact", "mean_confidence", "seed"),
+    *("latency_ms", "finished_at", "commit_steps"),
 )
 """Names of the output columns, in order; an input column of such a name cannot be kept."""
 

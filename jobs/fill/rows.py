@@ -41,6 +41,7 @@ _RESULT = (
     pa.field("steps", pa.int32()),
     pa.field("forward_passes", pa.int32()),
     pa.field("token_forwards", pa.int64()),
+    pa.field("bit_exact", pa.bool_()),
     pa.field("mean_confidence", pa.float32()),
     pa.field("seed", pa.uint64()),
     pa.field("latency_ms", pa.float32()),
@@ -85,6 +86,7 @@ class OutputRow:
     steps: int | None = None
     forward_passes: int | None = None
     token_forwards: int | None = None
+    bit_exact: bool | None = None
     mean_confidence: float | None = None
     seed: int | None = None
     latency_ms: float | None = None
@@ -147,6 +149,7 @@ def completed(
         steps=usage.steps,
         forward_passes=usage.forward_passes,
         token_forwards=usage.token_forwards,
+        bit_exact=usage.bit_exact,
         mean_confidence=mean_confidence,
         seed=prepared.params.seed,
         latency_ms=latency_ms,

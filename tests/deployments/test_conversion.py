@@ -141,6 +141,20 @@ def test_usage_names_the_approximate_mode_that_ran(approximation):
     assert response.usage.diffusion.approximation == approximation
 
 
+@pytest.mark.parametrize("exact", [(True, True), (True, False)])
+def test_usage_is_bit_exact_where_every_choice_is(exact):
+    request = completion(n=2, temperature=1.0)
+    messages = completion_messages(request, response_id="a", seed=1)
+    results = [
+        replace(done, usage=replace(done.usage, bit_exact=one))
+        for done, one in zip(map(result_of, messages), exact, strict=True)
+    ]
+
+    response = completion_response(request, messages, results, response_id="a", created=1)
+
+    assert response.usage.diffusion.bit_exact is all(exact)
+
+
 def test_choices_are_ordered_by_prompt_then_by_choice():
     request = completion(prompt=["x", "y"], n=3, temperature=1.0)
 

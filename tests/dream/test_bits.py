@@ -1,6 +1,6 @@
 """A result has the same bits alone and in a batch, for wide layers and several threads too.
 
-In processes of their own: the number of threads is fixed before torch is imported.
+In processes of their own where threads count: their number is fixed before torch is imported.
 """
 
 from __future__ import annotations
@@ -11,6 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.testing import CompileCounter
+
+from dream.model.bits import Linear, attend
 
 CODE = """
 import torch
@@ -40,6 +45,12 @@ wanted = [
             params=SamplingParams(steps=3, temperature=n % 2, seed=n))
     for n in range(24)
 ]
+# Samples of one prompt share their first forward: 3 x 11 queries, and 11 alone.
+wanted += [
+    Request(id=f"sample {n}", template=Template([Fixed(list(range(30))), Hole(11)]),
+            params=SamplingParams(steps=1, temperature=1.0, seed=n))
+    for n in range(3)
+]
 together = events(wanted)
 for request in wanted:
     assert events([request])[request.id] == together[request.id], request.id
@@ -58,3 +69,52 @@ def test_confidences_are_equal_to_the_bit_alone_and_together(threads):
     )
 
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (96, 512), (1024, 520), (3584, 512)])
+def test_the_products_of_a_row_do_not_depend_on_how_many_there_are(shape):
+    layer, x_NE = Linear(*shape), torch.randn(70, shape[0])
+
+    together = layer(x_NE)
+
+    for n in range(1, 70):
+        assert torch.equal(layer(x_NE[:n]), together[:n]), n
+        assert torch.equal(layer(x_NE[-n:]), together[-n:]), n
+
+
+@pytest.mark.parametrize("num_keys", [1, 3, 32, 33, 35, 130, 513])
+@pytest.mark.parametrize("shape", [(2, 8), (4, 64)])
+def test_what_a_query_attends_to_does_not_depend_on_how_many_there_are(shape, num_keys):
+    """A CPU takes queries in blocks of 32 or more, and keys in blocks of 512."""
+    heads, width = shape
+    q, k, v = (torch.randn(2, heads, num_keys, width) for _ in range(3))
+
+    together = attend(q, k, v)
+
+    for n in {*range(1, min(num_keys, 12)), num_keys}:
+        for b in (1, 2):
+            assert torch.equal(attend(q[:b, :, :n], k[:b], v[:b]), together[:b, :, :n]), n
+            assert torch.equal(attend(q[:b, :, -n:], k[:b], v[:b]), together[:b, :, -n:]), n
+
+
+def test_enough_rows_are_multiplied_where_they_lie(monkeypatch):
+    seen: list[Tensor] = []
+    monkeypatch.setattr(torch.nn.Linear, "forward", lambda self, x: seen.append(x) or x)
+
+    layer, few, many = Linear(8, 8), torch.ones(3, 8), torch.ones(4, 8)
+    outs = [layer(few), layer(many), layer(few.bfloat16()), layer(few.to("meta"))]
+
+    assert [len(x) for x in seen] == [4, 4, 3, 3]
+    assert [len(out) for out in outs] == [3, 4, 3, 3]
+    assert seen[1] is many
+
+
+def test_a_layer_is_compiled_as_one_graph_for_many_rows():
+    layer, counter = Linear(16, 8), CompileCounter()
+    compiled = torch.compile(layer, dynamic=True, fullgraph=True, backend=counter)
+
+    for n in (7, 64, 2, 3, 5):
+        x_NE = torch.randn(n, 16)
+        assert torch.equal(compiled(x_NE), layer(x_NE))
+
+    assert counter.frame_count <= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -192,5 +193,5 @@ def test_a_compiled_engine_gives_the_same_logits_up_to_rounding():
     compiled = Engine(model, None, EngineConfig(compile=True)).generate(wanted)
 
     for found, plain in zip(compiled, golden_engine().generate(wanted), strict=True):
-        assert found.usage == plain.usage
+        assert found.usage == replace(plain.usage, bit_exact=False)
         assert found.token_ids == plain.token_ids

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import deepcopy
 from itertools import permutations
 
 import numpy as np
 import torch
 
-from dream import Fixed, Hole, Request, SamplingParams, Template
+from dream import Engine, EngineConfig, Fixed, Hole, Request, SamplingParams, Template
 from dream.engine.batch import first_of_each
 from dream.engine.groups import rank_terms
 from dream.remasking import STRATEGIES, stable_order
 from dream.sampling import RowParams, sample
-from tests.models import golden_engine, golden_model, request
+from tests.models import golden_model, request
 
 
 def test_equal_confidences_of_the_published_instruct_settings_commit_left_to_right():
@@ -38,14 +39,12 @@ def test_equal_confidences_of_the_published_instruct_settings_commit_left_to_rig
 
 def test_an_engine_whose_confidences_all_tie_fills_from_the_left():
     """A model that is sure of everything: its head is scaled until every score saturates."""
-    engine = golden_engine(parity=True)
-    head = golden_model().lm_head.weight
-    head.mul_(1e4)
-    try:
-        engine.add(request("a", [[1, 2, 3], 12], steps=12, temperature=0.1, top_p=0.9))
-        events = [event for _ in range(11) for event in engine.step()]
-    finally:
-        head.mul_(1e-4)
+    model = deepcopy(golden_model())
+    model.lm_head.weight.mul_(1e4)
+    engine = Engine(model, None, EngineConfig(parity=True))
+
+    engine.add(request("a", [[1, 2, 3], 12], steps=12, temperature=0.1, top_p=0.9))
+    events = [event for _ in range(11) for event in engine.step()]
 
     order = [position for event in events for position in event.positions]
     assert order == list(range(3, 15))

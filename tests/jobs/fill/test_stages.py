@@ -108,6 +108,16 @@ def test_blocks_in_flight_share_forwards_and_give_what_they_give_alone(stage, ta
         assert out.drop(CLOCKED) == alone.drop(CLOCKED)
 
 
+def test_rows_say_whether_they_are_bit_exact(stage, table):
+    (exact,) = asyncio.run(collect(stage, table.slice(5, 2)))
+    lower = GenerateRows(plan_of(table, dtype="bfloat16"))
+    (rounded,) = asyncio.run(collect(lower, table.slice(5, 2)))
+    lower._engine.shutdown()
+
+    assert exact.column("bit_exact").to_pylist() == [True, True]
+    assert rounded.column("bit_exact").to_pylist() == [False, False]
+
+
 def test_commit_steps_are_recorded_where_they_are_asked_for(stage, table):
     recorder = GenerateRows(plan_of(table, record_order=True, order="right_to_left"))
     (plain,) = asyncio.run(collect(stage, table))
