@@ -121,21 +121,26 @@ def measure(
 def measure_lines(
     engine: Engine, suite: Suite, *, rounds: int, clock: Callable[[], float]
 ) -> Iterator[Outcome]:
-    """Every point of every line, after each line's two shortest runs without timing."""
+    """Every point of every line, after each line's two shortest runs without timing.
+
+    Each round begins with another line, so that no line is always the first one.
+    """
     found: dict[tuple[int | None, str], list[Outcome]] = {}
-    plan = [*STEPS[:2], *STEPS * rounds]
-    for number, steps in enumerate(plan):
-        for setting, (alg, order) in SETTINGS.items():
-            one = measure(
-                engine, suite, steps=steps, alg=alg, order=order, setting=setting, clock=clock
-            )
-            if number >= 2:
-                found.setdefault((steps, setting), []).append(one)
-    for setting in SETTINGS:
+    names = list(SETTINGS)
+    for number in range(rounds + 1):
+        for steps in STEPS if number else STEPS[:2]:
+            for name in names:
+                alg, order = SETTINGS[name]
+                one = measure(
+                    engine, suite, steps=steps, alg=alg, order=order, setting=name, clock=clock
+                )
+                if number:
+                    found.setdefault((steps, name), []).append(one)
+        names = [*names[1:], names[0]]
+    for name in SETTINGS:
         for steps in STEPS:
-            same = found[steps, setting]
-            seconds = tuple(one.seconds for one in same)
-            yield replace(same[0], seconds_of_rounds=seconds)
+            same = found[steps, name]
+            yield replace(same[0], seconds_of_rounds=tuple(one.seconds for one in same))
 
 
 def template_of(engine: Engine, question: Question) -> Template:
