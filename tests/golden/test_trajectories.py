@@ -10,7 +10,7 @@ import pytest
 from dream import Engine, EngineConfig, StepEvent
 from dream.remasking import STRATEGIES
 from dream.remasking.origin import Origin
-from dream.timetable import Visit
+from dream.timetable import ScheduledStep
 from tests.golden.replay import DATA, Replay, cases, mask_id, play, replays
 
 TRAJECTORIES = [
@@ -82,10 +82,10 @@ class RecordedOrigin:
     def __init__(self, row: Replay) -> None:
         frames = np.concatenate([row.canvas[None], row.history])
         changed = [(frames[s] != frames[s + 1]).nonzero()[0] for s in range(len(row.history))]
-        self._visits = [Visit(s, len(p), p) for s, p in enumerate(changed) if len(p)]
+        self._scheduled = [ScheduledStep(s, len(p), p) for s, p in enumerate(changed) if len(p)]
 
     def plan(self, masked, params, steps, first):
-        return list(self._visits)
+        return list(self._scheduled)
 
     def score(self, probs, index):
         return Origin().score(probs, index)
