@@ -15,10 +15,7 @@ from cluster.spec import DreamBlock, parse
 
 __all__ = ["APP_ARGS", "deploy_command", "render_serve"]
 
-APP_ARGS = (
-    *("device", "dtype", "max_model_len"),
-    *("max_num_batched_tokens", "max_logit_rows", "max_cache_tokens"),
-)
+APP_ARGS = ("device", *(n for n in EngineSettings.model_fields if n != "tensor_parallel"))
 """Engine settings that the app (`deployments.app`) serves with any value."""
 
 START_ATTEMPTS = 3

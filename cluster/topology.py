@@ -172,12 +172,19 @@ def replica_resources(
         return ReplicaResources(
             ray_actor_options=options, placement_group_bundles=None, placement_group_strategy=None
         )
-    bundle = {"CPU": num_cpus} if device == "cpu" else {"GPU": 1, "CPU": num_cpus}
     return ReplicaResources(
         ray_actor_options={"num_cpus": 0},
-        placement_group_bundles=[dict(bundle) for _ in range(tensor_parallel)],
+        placement_group_bundles=_bundles(tensor_parallel, num_cpus, device),
         placement_group_strategy="STRICT_PACK",
     )
+
+
+def _bundles(
+    tensor_parallel: int, num_cpus: float, device: Literal["cpu", "cuda"]
+) -> list[dict[str, float]]:
+    """One for each rank."""
+    gpu: dict[str, float] = {"GPU": 1} if device == "cuda" else {}
+    return [gpu | {"CPU": num_cpus} for _ in range(tensor_parallel)]
 
 
 def _check_names(node_types: Sequence[NodeType]) -> None:
@@ -222,10 +229,9 @@ def _place(need: _Need, fitting: Sequence[NodeType], num_replicas: int) -> Plan:
             f"the cluster tops out at {capacity * size} ({capacity} replicas)",
         )
     slots = _slots(need, usable)
-    bundle: dict[str, float] = {"GPU": 1, "CPU": need.num_cpus}
     return Plan(
         tensor_parallel=need.tensor_parallel,
-        bundles=[dict(bundle) for _ in range(need.tensor_parallel)],
+        bundles=_bundles(need.tensor_parallel, need.num_cpus, "cuda"),
         strategy="STRICT_PACK" if need.tensor_parallel > 1 else "PACK",
         placements=tuple(
             Placement(replica=replica, node_type=name, node=node)

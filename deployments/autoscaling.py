@@ -9,7 +9,7 @@ from ray.serve.config import AutoscalingContext
 __all__ = ["METRIC", "BacklogPolicy"]
 
 METRIC = "token_forwards_queued"
-"""What `DreamReplica.record_autoscaling_stats` reports: rows x forward passes still to run."""
+"""What `DreamReplica.record_autoscaling_stats` reports: tokens x forward passes still to run."""
 
 
 class BacklogPolicy:

@@ -50,7 +50,7 @@ def with_options(
 
 def _field(option: Option, *, is_nullable: bool, is_required: bool) -> tuple[Any, FieldInfo]:
     annotation = option.annotation | None if is_nullable else option.annotation
-    if option.or_zero:
+    if option.or_zero or option.pattern is not None:
         annotation = Annotated[annotation, AfterValidator(partial(_checked, option))]
     default = ... if is_required else None if is_nullable else option.default
     return annotation, Field(default, description=option.help, **_bounds(option))
@@ -58,6 +58,8 @@ def _field(option: Option, *, is_nullable: bool, is_required: bool) -> tuple[Any
 
 def _bounds(option: Option) -> dict[str, Any]:
     """The bounds as pydantic's `Field` takes them; where 0 stands beside a range, with the gap."""
+    if option.pattern is not None:
+        return {"json_schema_extra": {"pattern": f"^({option.pattern[0]})$"}}
     if option.kind is str:
         return {} if option.choices else {"min_length": 1}
     if option.low is None:

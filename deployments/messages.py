@@ -69,4 +69,3 @@ class ModelCard:
     """What a replica knows about its model."""
 
     max_model_len: int
-    vocab_size: int

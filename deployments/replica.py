@@ -13,14 +13,10 @@ from deployments.messages import CanvasRequest, CanvasResult, ModelCard, Refusal
 from dream import (
     AsyncEngine,
     Completion,
-    Engine,
     EngineConfig,
-    Hole,
     Request,
-    SamplingParams,
-    Template,
 )
-from dream.engine.async_engine import made_apart
+from dream.engine.async_engine import warm_engine
 from dream.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
 from dream.growth import most_token_forwards
 
@@ -43,11 +39,11 @@ class DreamReplica:
     """
 
     def __init__(self, config: ReplicaConfig) -> None:
-        engine = made_apart(lambda: _warm_engine(config))
+        engine = warm_engine(config.model, config.engine)
         if engine.tokenizer is None:
             raise CheckpointError(f"{config.model}: serving text needs the tokenizer files")
         self._tokenizer = engine.tokenizer
-        self._card = ModelCard(max_model_len=engine.max_model_len, vocab_size=engine.vocab_size)
+        self._card = ModelCard(max_model_len=engine.max_model_len)
         self._max_token_forwards = config.max_token_forwards
         self._encoder = Encoder(engine.tokenizer, engine.max_model_len)
         self._engine = AsyncEngine(engine)
@@ -75,7 +71,7 @@ class DreamReplica:
         return self._card
 
     def stats(self) -> dict[str, float]:
-        """The engine's counters, and what it has before it now."""
+        """The engine's counters, and how much work is queued."""
         return {
             **{name: float(value) for name, value in asdict(self._engine.stats).items()},
             "requests": float(self._engine.num_requests),
@@ -127,13 +123,6 @@ class DreamReplica:
                 completion = item
         assert completion is not None, "generate ends with a completion"
         return completion
-
-
-def _warm_engine(config: ReplicaConfig) -> Engine:
-    engine = Engine.from_pretrained(config.model, config.engine)
-    params = SamplingParams(steps=2, seed=0)
-    engine.generate([Request(id="warm-up", template=Template([Hole(8)]), params=params)])
-    return engine
 
 
 def _refusal(invalid: InvalidRequest) -> Refusal:

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from deployments.fields import with_options
 from dream import SamplingParams
+from dream.options import options_of
 from dream.params import MAX_STEPS
 from dream.template import MOST_PRIORITY
 
@@ -65,6 +66,10 @@ UNSERVED: Mapping[str, tuple[object, ...]] = {
 """OpenAI fields that are not served, each with the values that change nothing."""
 
 
+DREAM = options_of(SamplingParams)
+"""OpenAI's bounds of temperature and top_p are narrower; all others are dream's own."""
+
+
 class _Wire(BaseModel):
     """A JSON object of a request: no coercion, no unknown field, no NaN."""
 
@@ -100,10 +105,10 @@ class GenerationRequest(_Wire):
     """What completions and infill share. `user`, `safety_identifier`, `metadata` are not read."""
 
     model: Annotated[str, Field(min_length=1, max_length=512)]
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    temperature: Annotated[float, Field(ge=0, le=2)] = DREAM["temperature"].default
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    top_k: Annotated[int, Field(ge=DREAM["top_k"].low, le=DREAM["top_k"].high)] | None = None
+    seed: Annotated[int, Field(ge=DREAM["seed"].low, le=DREAM["seed"].high)] | None = None
     n: Annotated[int, Field(ge=1, le=MAX_N)] = 1
     stop: Annotated[
         Annotated[list[Stop], Field(max_length=MAX_STOP)] | None, BeforeValidator(_as_list)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from deployments.fields import with_options
-from deployments.requests import Diffusion
+from deployments.requests import CompletionRequest, Diffusion
 from dream import SamplingParams
 from dream.options import options_of
 from dream.params import Order
@@ -142,9 +142,9 @@ class Capabilities(_Response):
 class Defaults(_Response):
     """The value of each field that a request leaves out."""
 
-    max_tokens: int = 16
-    temperature: float = 0.0
-    n: int = 1
+    max_tokens: int = CompletionRequest.model_fields["max_tokens"].default
+    temperature: float = CompletionRequest.model_fields["temperature"].default
+    n: int = CompletionRequest.model_fields["n"].default
     diffusion: Diffusion = Diffusion.model_validate(
         {"alg": options_of(SamplingParams)["alg"].default}
     )

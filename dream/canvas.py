@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dream.growth import grown, most_token_forwards
+from dream.options import options_of
 from dream.order import FillOrder
-from dream.params import SamplingParams
+from dream.params import RULES, SamplingParams
 from dream.request import Completion, FinishReason, Request, Span, StepEvent, Usage
 from dream.template import Fixed, HoleRange
 from dream.timetable import Plan, ScheduledStep
@@ -104,14 +105,14 @@ class Canvas:
         return len(self._scheduled) == 1
 
     @property
-    def num_rows(self) -> int:
-        """Rows of the next forward."""
+    def num_step_tokens(self) -> int:
+        """Tokens that the next step computes."""
         view = self.step_plan.view
         return len(self) if view is None else len(view.rows)
 
     @property
     def pending_token_forwards(self) -> int:
-        """Rows times forward passes still to run, at most: a commit rule may need fewer.
+        """Tokens x forward passes still to run, at most: a commit rule may need fewer.
 
         Larger canvases that may follow (`grow_to`) are counted.
         """
@@ -269,16 +270,12 @@ class Canvas:
 
 def _first_params(params: SamplingParams, temperature: float) -> SamplingParams:
     """Of a first step that draws one token where the entropy is largest (EGI)."""
+    options = options_of(SamplingParams).values()
+    no_rule = {one.name: one.default for one in options if one.group == RULES}
     return replace(
         params,
+        **no_rule,
         temperature=temperature,
-        threshold=None,
-        low_threshold=None,
-        factor=None,
-        entropy_bound=None,
-        entropy_threshold=None,
-        min_commits=1,
-        max_commits=None,
         order="confidence",
         alg_temp=None,
         eos_annealing=None,

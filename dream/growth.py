@@ -31,7 +31,7 @@ def grown(request: Request) -> Request | None:
 
 
 def most_token_forwards(request: Request) -> int:
-    """Rows x forward passes of every attempt that a request may come to, at most."""
+    """Tokens x forward passes of every attempt that a request may come to, at most."""
     cost, attempt = 0, request
     while True:
         cost += attempt.template.num_tokens * (attempt.params.steps or attempt.template.num_masked)

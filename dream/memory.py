@@ -28,8 +28,8 @@ WHOLE_ROWS = 16
 """Rows whose whole vocabulary is sorted at a time: that takes many copies of their logits."""
 
 LOGIT_COPIES = 6
-"""Float32 copies of a row's logits in the dearest form of sampling a chunk: an annealed score
-beside a drawn token, whose running sum is float64. A CPU holds the copies of a slice alone."""
+"""Float32 copies of a row's logits in the most expensive sampler: annealed scores and a drawn token
+with a float64 cumulative sum. A CPU holds the copies of one slice alone."""
 
 WHOLE_COPIES = 14
 """The same for the few rows at a time that a filter leaves undecided, which are sorted whole."""
@@ -232,7 +232,7 @@ def _largest(cost: _Cost, budget: int, low: int, high: int) -> int | None:
 
 
 def _num_weights(shape: ModelShape, degree: int) -> int:
-    """Parameters of one process: norms, biases of rows and the embedding are whole everywhere."""
+    """Parameters of one process, which holds all norms and the whole embedding."""
     width, inner = shape.hidden_size, shape.intermediate_size
     kv_width = shape.num_key_value_heads * shape.head_dim
     attention = (width + 1) * (width + 2 * kv_width) + width * width
@@ -261,7 +261,7 @@ def _activation_bytes(shape: ModelShape, settings: ReplicaSettings, tokens: int)
 
 
 def _logit_bytes(shape: ModelShape, settings: ReplicaSettings, rows: int) -> int:
-    """So many rows of logits in the dearest form of sampling, and as the head gives them."""
+    """So many rows of logits in the most expensive sampler, and as the head gives them."""
     itemsize = DTYPE_BYTES[settings.dtype]
     copies = LOGIT_COPIES * rows + WHOLE_COPIES * min(WHOLE_ROWS, rows)
     return shape.vocab_size * (4 * copies + (0 if itemsize == 4 else itemsize * rows))

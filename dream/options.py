@@ -6,6 +6,7 @@ jobs, flags, Parquet columns and the tables of the docs are made from `options_o
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, replace
@@ -28,9 +29,10 @@ class Option:
     """One declared field: the upper part is written beside it, the rest is read off it.
 
     help: one line. group: the table of the docs that it stands in. low, high: bounds of a number;
-    `is_open` leaves them out, `or_zero` allows 0 beside them. draws: whether a value other than
+    `is_open` leaves them out, `or_zero` allows 0 beside them. pattern: what a str has to match, and
+    that in words. draws: whether a value other than
     None, 0 and False makes noise matter, or which values do. changes_tokens: False where no token
-    depends on it.
+    depends on it (on a GPU tokens may differ at near-ties).
 
     annotation: its type as written, for pydantic and typer. kind: int, float, bool or str.
     is_optional: None is allowed. is_required: it has no default, which then reads None.
@@ -43,6 +45,7 @@ class Option:
     high: Number | None = None
     is_open: bool = False
     or_zero: bool = False
+    pattern: tuple[str, str] | None = None
     draws: bool | tuple[str, ...] = False
     changes_tokens: bool = True
 
@@ -80,6 +83,8 @@ class Option:
     def _is_in_bounds(self, value: object) -> bool:
         if isinstance(value, int | float):
             return (value == 0 and self.or_zero) or self._is_in_range(value)
+        if self.pattern is not None:
+            return re.fullmatch(self.pattern[0], str(value)) is not None
         return value in self.choices if self.choices else bool(value)
 
     def _is_in_range(self, value: Number) -> bool:
@@ -92,6 +97,8 @@ class Option:
             return "one of " + ", ".join(self.choices)
         if self.kind is bool:
             return "true or false"
+        if self.pattern is not None:
+            return self.pattern[1]
         if self.kind is str:
             return "a non-empty string"
         noun = "an integer" if self.kind is int else "a number"
@@ -115,6 +122,7 @@ def declare(
     *,
     is_open: bool = False,
     or_zero: bool = False,
+    pattern: tuple[str, str] | None = None,
     draws: bool | tuple[str, ...] = False,
     changes_tokens: bool = True,
 ) -> Mapping[str, Option]:
@@ -127,6 +135,7 @@ def declare(
             high=bounds[1],
             is_open=is_open,
             or_zero=or_zero,
+            pattern=pattern,
             draws=draws,
             changes_tokens=changes_tokens,
         )

@@ -14,7 +14,7 @@ __all__ = ["FillOrder"]
 class FillOrder:
     """Masks are numbered by (priority, position), and the lowest class is filled first.
 
-    Blocks are runs of those numbers, and a frontier reaches from the lowest number that is still
+    Blocks are consecutive numbers, and a frontier reaches from the lowest number that is still
     masked.
     """
 

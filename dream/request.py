@@ -57,7 +57,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a request costs by itself; the price is `token_forwards` (rows x forward passes).
+    """What a request costs by itself; the price is `token_forwards` (tokens x forward passes).
 
     steps: length of the timetable. completion_tokens: hole tokens up to each first EOS.
     With `grow_to` all but the numbers of tokens are sums over the attempts.

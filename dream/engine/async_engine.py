@@ -10,13 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from dream.engine.config import EngineConfig
 from dream.engine.engine import Engine
 from dream.engine.stats import EngineStats
 from dream.errors import DreamError, EngineError
 from dream.growth import most_token_forwards
+from dream.params import SamplingParams
 from dream.request import Completion, Request, StepEvent
+from dream.template import Hole, Template
 
-__all__ = ["AsyncEngine", "made_apart"]
+__all__ = ["AsyncEngine", "made_apart", "warm_engine"]
 
 T = TypeVar("T")
 Item = StepEvent | Completion | Exception
@@ -48,6 +51,18 @@ def made_apart(make: Callable[[], T]) -> T:
         return pool.submit(make).result()
 
 
+def warm_engine(model: str, config: EngineConfig) -> Engine:
+    """An engine that has run a request, made apart."""
+    return made_apart(lambda: _warmed(model, config))
+
+
+def _warmed(model: str, config: EngineConfig) -> Engine:
+    engine = Engine.from_pretrained(model, config)
+    params = SamplingParams(steps=2, seed=0)
+    engine.generate([Request(id="warm-up", template=Template([Hole(8)]), params=params)])
+    return engine
+
+
 class AsyncEngine:
     """Continuous batching for asyncio: requests join and leave between two steps."""
 
@@ -77,7 +92,7 @@ class AsyncEngine:
 
     @property
     def queued_token_forwards(self) -> int:
-        """Rows x forward passes still to run for everything waiting or running."""
+        """Tokens x forward passes still to run for everything waiting or running."""
         waiting = sum(most_token_forwards(caller.request) for caller in tuple(self._inbox))
         return self._backlog + waiting
 

@@ -76,7 +76,7 @@ def collate(
         (
             (
                 SamplerKey.of(canvas),
-                canvas.num_rows,
+                canvas.num_step_tokens,
                 seen.setdefault(content_of(canvas), len(seen)),
             ),
             canvas,

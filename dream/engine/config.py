@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,7 +24,10 @@ class EngineConfig:
     """Settings of an engine; on a CPU in float32 only `parity` and `compile` change tokens."""
 
     device: str = field(
-        default="cpu", metadata=declare("Torch device: cpu, cuda or cuda:N", DEVICE)
+        default="cpu",
+        metadata=declare(
+            "Torch device", DEVICE, pattern=(r"cpu|cuda(:\d+)?", "cpu, cuda or cuda:N")
+        ),
     )
     dtype: DType = field(
         default="float32",
@@ -64,7 +66,7 @@ class EngineConfig:
     max_logit_rows: int = field(
         default=128,
         metadata=declare(
-            "Tokens whose logits exist at one time", BATCHING, COUNT, changes_tokens=False
+            "Rows of logits that exist at one time", BATCHING, COUNT, changes_tokens=False
         ),
     )
     max_cache_tokens: int = field(
@@ -96,12 +98,11 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
-            raise InvalidRequest("device", self.device, "cpu, cuda or cuda:N")
         if self.attention == "varlen" and not self._has_varlen:
-            raise InvalidRequest("attention", self.attention, "sdpa but on CUDA in 16 bits")
+            allowed = "sdpa: varlen needs device cuda and dtype bfloat16 or float16"
+            raise InvalidRequest("attention", self.attention, allowed)
         if self.cuda_graphs and self.attention_backend != "varlen":
-            allowed = "false but on CUDA in 16 bits: other attention loops on the host"
+            allowed = "false: graphs need varlen attention, which needs device cuda and 16 bits"
             raise InvalidRequest("cuda_graphs", self.cuda_graphs, allowed)
 
     @property

@@ -120,7 +120,7 @@ class Engine:
 
     @property
     def pending_token_forwards(self) -> int:
-        """Rows x forward passes still to run for everything waiting or running, at most."""
+        """Tokens x forward passes still to run for everything waiting or running, at most."""
         return self._scheduler.pending_token_forwards
 
     def trace(self, on_stage: Callable[[Stage], None]) -> None:

@@ -30,9 +30,9 @@ _found: dict[tuple[object, ...], bool] = {}
 def is_bit_exact(model: DreamModel, config: EngineConfig) -> bool:
     """Whether every result of an engine has the same bits alone and in any batch.
 
-    False for what promises nothing: GPUs, 16 bits, torch.compile, tensor parallelism. Float32 on a
-    CPU is checked once a process, in less time than one forward takes; it warns with NotBitExact
-    where this processor does not keep the promise.
+    False on GPUs, in 16 bits, with torch.compile and with tensor parallelism, where nothing is
+    promised. Float32 on a CPU is checked once a process, in less time than one forward takes. It
+    warns with NotBitExact where this processor does not keep the promise.
     """
     if not promises_bits(model.lm_head.weight) or config.compile or config.tensor_parallel > 1:
         return False

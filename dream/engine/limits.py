@@ -14,7 +14,7 @@ __all__ = ["Limits"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Most tokens of a canvas, of one that keeps something between steps, and ids there are."""
+    """The largest canvas, the largest one with a `window` or `history`, and the vocabulary size."""
 
     max_model_len: int
     max_cache_tokens: int

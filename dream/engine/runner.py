@@ -27,8 +27,8 @@ from dream.sampling import Certainty, Drawn, certainty, sample
 __all__ = ["HostCommit", "ModelRunner", "Stage"]
 
 Stage = Literal["collate", "forward", "sample", "head", "draw", "read", "done"]
-"""What begins in a step: packing; the body; sampling, which for each chunk of rows is the head and
-the drawing of tokens; the copy to the host; what is done with it, or `sample` again."""
+"""What begins in a step: packing; the body; sampling, which for each chunk of rows is `head` and
+`draw`; the copy to the host. At `done` it has arrived; `sample` follows if filters need more."""
 
 SLICE_BYTES = 5 * 2**18
 """Logits a CPU samples at a time: what stays in its cache from one pass to the next."""
@@ -235,4 +235,4 @@ def _chunks(rows: slice, size: int) -> Iterator[slice]:
 
 
 def _ignore(stage: Stage) -> None:
-    """Nobody measures."""
+    """The default trace does nothing."""

@@ -72,17 +72,17 @@ class Scheduler:
                 has_slots = canvas.slots is not None
                 if not has_slots:
                     continue
-            if chosen and num_tokens + canvas.num_rows > self._max_num_batched_tokens:
+            if chosen and num_tokens + canvas.num_step_tokens > self._max_num_batched_tokens:
                 break
             chosen.append(canvas)
-            num_tokens += canvas.num_rows
+            num_tokens += canvas.num_step_tokens
         for canvas in chosen:
             self._serve(canvas)
         return chosen
 
     def _serve(self, canvas: Canvas) -> None:
         entry = self._entries[canvas]
-        entry.served += canvas.num_rows
+        entry.served += canvas.num_step_tokens
         if entry.served >= self._quantum:
             entry.served = 0
             self._entries[canvas] = self._entries.pop(canvas)

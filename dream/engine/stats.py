@@ -12,7 +12,7 @@ class EngineStats:
     """Counters that only grow; the engine's thread alone writes them.
 
     steps: packed forwards. forward_passes: the same counted once for each request in it.
-    token_forwards: canvas rows computed. logit_rows: rows whose logits were computed.
+    token_forwards: canvas tokens computed. logit_rows: rows whose logits were computed.
     """
 
     steps: int = 0

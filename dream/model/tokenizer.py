@@ -12,7 +12,10 @@ from transformers import Qwen2Tokenizer
 
 from dream.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
 
-__all__ = ["ROLES", "Tokenizer", "write_byte_tokenizer"]
+__all__ = ["ROLES", "TOKENIZER_FILES", "Tokenizer", "write_byte_tokenizer"]
+
+TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json")
+"""Files of a Qwen2 tokenizer in a checkpoint folder; `tokenizer.json` replaces the first two."""
 
 ROLES = ("system", "user", "assistant")
 DEFAULT_SYSTEM = "You are a helpful assistant."

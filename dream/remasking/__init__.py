@@ -1,6 +1,7 @@
 """Remasking strategies: which masked positions become tokens at a step.
 
-To add one: a file with a class that has `plan` and `score`, and a line in STRATEGIES.
+To add one: a file with a class that has `plan` and `score`, its name in `dream.params.Alg`, and a
+line in STRATEGIES.
 """
 
 from typing import cast

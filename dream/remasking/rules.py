@@ -1,7 +1,8 @@
 """Commit rules: how many of the ranked masks may become tokens at a step.
 
-To add one: a function of `Ranked` and its limits, a field of its name in `dream.params`, and a
-line in RULES. NaN means that a request does not have the rule: comparisons with NaN are false.
+To add one: a function of `Ranked` and its limits; a field of its name in the group RULES of
+`dream.params`; its name in `RULE_FIELDS`; and a line in RULES here. NaN means that a request does
+not have the rule: comparisons with NaN are false.
 
 Letters: N candidate rows, ranked; R requests.
 """

@@ -17,7 +17,7 @@ from dream.errors import InvalidRequest
 from jobs.common.errors import Refused
 from jobs.evaluate.suite import Metric, Question, Suite, filled
 from jobs.evaluate.suite_options import Task
-from jobs.fill.columns import ColumnMap, input_columns
+from jobs.fill.columns import LENGTH, ColumnMap, input_columns
 from jobs.fill.config import JobSpec, load_spec
 from jobs.fill.rows import Cell, prepare
 from jobs.tasks.base import Problem
@@ -53,12 +53,13 @@ def custom_suite(
         raise Refused("a custom suite needs either --reference-column or --scorer, and not both")
     spec = _spec(data, task, prompt_column, mask_token, max_new_tokens)
     table, digest = _read(data)
-    columns = input_columns(spec, table.schema)
-    _refuse_ignored(data, columns)
+    own = [name for name in (LENGTH,) if name in table.schema.names]
+    columns = input_columns(spec.model_copy(update={"parameter_columns": own}), table.schema)
+    _refuse_ignored(data, table.schema)
     for name in (reference_column, bucket_column):
         if name is not None and name not in table.schema.names:
             raise Refused(f"{data} has no column {name!r}; it has {', '.join(table.schema.names)}")
-    is_length_read = columns.layout == "prompt" and "max_new_tokens" not in columns.parameters
+    is_length_read = columns.layout == "prompt" and LENGTH not in columns.parameters
     metric = _scored_by(scorer) if scorer else _equals(reference_column or "")
     questions = [
         _question(f"{data} row {index}", row, spec, columns, reference_column, bucket_column)
@@ -110,13 +111,12 @@ def load_scorer(name: str) -> Scorer:
     return scorer
 
 
-def _refuse_ignored(data: str, columns: ColumnMap) -> None:
-    """Columns that `run` reads and an evaluation does not."""
-    for name in columns.parameters:
-        if name != "max_new_tokens":
-            flag = f"--{name.replace('_', '-')}"
+def _refuse_ignored(data: str, schema: pa.Schema) -> None:
+    """Columns that `run` would read, and that an evaluation sets for every row itself."""
+    for name in ("steps", "seed"):
+        if name in schema.names:
             raise Refused(
-                f"{data}: column {name!r} would be ignored, as {flag} says it of every row: "
+                f"{data}: column {name!r} would be ignored, as --{name} says it of every row: "
                 "rename or drop the column"
             )
 

@@ -22,7 +22,14 @@ from jobs.evaluate.suite import Question, Suite
 
 __all__ = ["InputFile", "input_files", "question_seed", "refuse_trivial", "suite_hash"]
 
-_SEGMENT = pa.struct([("text", pa.string()), ("hole", pa.int64()), ("id", pa.string())])
+_SEGMENT = pa.struct(
+    [
+        ("text", pa.string()),
+        ("hole", pa.int64()),
+        ("id", pa.string()),
+        ("priority", pa.int64()),
+    ]
+)
 SCHEMA = pa.schema(
     [
         pa.field("suite", pa.string()),
@@ -67,7 +74,7 @@ def question_seed(seed: int, suite: str, number: int) -> int:
 
 def suite_hash(suite: Suite) -> str:
     """sha256 of everything that is asked, and of what is compared with the answers."""
-    asked = [[_plain(q), q.problem.input, q.problem.reference] for q in suite.questions]
+    asked = [[_segments(q), q.problem.input, q.problem.reference] for q in suite.questions]
     text = json.dumps(asked, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
@@ -94,7 +101,7 @@ def _row(
     suite: Suite, number: int, question: Question, asked: Steps, seed: int
 ) -> dict[str, object]:
     if not question.text.holes:
-        raise InvalidRequest(f"{suite.name}[{number}]", _plain(question), "at least one hole")
+        raise InvalidRequest(f"{suite.name}[{number}]", _segments(question), "at least one hole")
     return {
         "suite": suite.name,
         "question": number,
@@ -108,17 +115,14 @@ def _row(
     }
 
 
-def _plain(question: Question) -> list[str | int]:
-    """Given text, and holes as their numbers of tokens."""
-    return [p.num_tokens if isinstance(p, Hole) else str(p) for p in question.text.pieces]
-
-
 def _segments(question: Question) -> list[dict[str, str | int | None]]:
     """The text with holes as a cell of the column `segments`."""
-    return [
-        {"text": None, "hole": piece} if isinstance(piece, int) else {"text": piece, "hole": None}
-        for piece in _plain(question)
-    ]
+    return [_hole(p) if isinstance(p, Hole) else {"text": str(p)} for p in question.text.pieces]
+
+
+def _hole(hole: Hole) -> dict[str, str | int | None]:
+    assert isinstance(hole.priority, int), "questions give a hole one priority"
+    return {"hole": hole.num_tokens, "id": hole.id, "priority": hole.priority}
 
 
 def _as_parquet(table: pa.Table) -> bytes:

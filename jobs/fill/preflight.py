@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dream.errors import DreamError
 from dream.model.loader import resolve, weights_sha256
+from dream.model.tokenizer import TOKENIZER_FILES
 from dream.options import options_of
 from dream.params import APPROXIMATE, SamplingParams
 from jobs.common.errors import Refused
@@ -25,7 +26,6 @@ from jobs.fill.inputs import Inputs, scan
 __all__ = ["Preflight", "model_folder", "preflight"]
 
 SEED_RULE = "blake2b(job seed, row_hash)"
-TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,8 +57,8 @@ class Text(Protocol):
     def max_token_bytes(self) -> int:
         """UTF-8 bytes of the longest token."""
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of plain text."""
+    def encode_within(self, text: str, max_tokens: int) -> list[int]:
+        """Token ids of plain text; ContextLengthExceeded once there are more than `max_tokens`."""
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of token ids."""

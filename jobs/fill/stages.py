@@ -10,12 +10,13 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
-from dream import Completion, Engine, Hole, Request, SamplingParams, Template
-from dream.engine.async_engine import AsyncEngine
+from dream import Completion, Request
+from dream.engine.async_engine import AsyncEngine, warm_engine
 from dream.errors import CheckpointError, EngineError
 from dream.request import StepEvent
 from jobs.fill.columns import ColumnMap
@@ -64,13 +65,14 @@ class GenerateRows:
 
     def __init__(self, plan: StagePlan) -> None:
         spec = plan.spec
-        engine = Engine.from_pretrained(spec.model, spec.engine())
+        # A model that cannot run fails the job here, and not every row.
+        engine = warm_engine(spec.model, spec.engine())
         if engine.tokenizer is None:
             raise CheckpointError(f"{spec.model}: has no tokenizer files, and rows hold text")
-        engine.generate([_warm_up_request()])  # a model that cannot run fails the job, not a row
         self._plan = plan
         self._text: Text = engine.tokenizer
         self._max_tokens = engine.max_model_len
+        self._encode = partial(self._text.encode_within, max_tokens=self._max_tokens)
         self._engine = AsyncEngine(engine)
         self._index = RowIndex(plan.files)
         self._paths = pa.array([file.path for file in plan.files], type=pa.string())
@@ -115,7 +117,7 @@ class GenerateRows:
         prepared.text.check_length(self._max_tokens, self._text.max_token_bytes)
         request = Request(
             id=f"{row_hash:016x}-{next(self._numbers)}",
-            template=prepared.text.encode(self._text.encode),
+            template=prepared.text.encode(self._encode),
             params=prepared.params,
         )
         started = time.perf_counter()
@@ -142,9 +144,3 @@ class GenerateRows:
         except EngineError as error:
             print(f"engine is dead: {error}", file=sys.stderr, flush=True)
             os._exit(1)
-
-
-def _warm_up_request() -> Request:
-    return Request(
-        id="warm-up", template=Template([Hole(8)]), params=SamplingParams(steps=2, seed=0)
-    )

@@ -121,16 +121,16 @@ class DreamLM(LM):
         """Answers cut before the first `until`; all requests are denoised together."""
         calls = [(str(i.args[0]), self._generation(i.args[1])) for i in requests]
         repeats: Counter[tuple[str, str]] = Counter()
-        filling: list[Request] = []
+        wanted: list[Request] = []
         for number, (context, args) in enumerate(calls):
             key = (context, repr(args))
             params = args.of_request()
             prompt = self._prompt(context, args.max_gen_toks, params.grow_to or 0)
             params = replace(params, seed=_prompt_seed(params.seed or 0, prompt, repeats[key]))
             template = Template([Fixed(prompt), Hole(args.max_gen_toks)])
-            filling.append(Request(id=str(number), template=template, params=params))
+            wanted.append(Request(id=str(number), template=template, params=params))
             repeats[key] += 1
-        done = self._engine.generate(filling)
+        done = self._engine.generate(wanted)
         return [
             self._answer(context, completion.spans[0].token_ids, args.until)
             for completion, (context, args) in zip(done, calls, strict=True)
@@ -218,7 +218,7 @@ class DreamLM(LM):
         names = {shape: str(number) for number, shape in enumerate(sorted(shapes))}
         # Greedy, and of this size.
         params = self._args.sampling(temperature=0.0, egi_temperature=None, grow_to=None)
-        filling = [
+        wanted = [
             Request(
                 id=name,
                 template=Template([Fixed(prefix), Hole(size), Fixed([self._eos])]),
@@ -226,7 +226,7 @@ class DreamLM(LM):
             )
             for (prefix, size), name in names.items()
         ]
-        filled = {done.id: tuple(done.token_ids) for done in self._engine.generate(filling)}
+        filled = {done.id: tuple(done.token_ids) for done in self._engine.generate(wanted)}
         return {
             pair: filled[names[pair.prefix, len(pair.target) - 1]] == pair.prefix + pair.target
             for pair in pairs

@@ -16,7 +16,7 @@ from jobs.common.fingerprint import Json
 from jobs.train.checkpoint import final_weights, read_progress
 from jobs.train.corpus import rows_sha256
 from jobs.train.metrics import read_metrics
-from jobs.train.model import TOKENIZER_FILES
+from jobs.train.model import VOCABULARY_FILES
 from jobs.train.record import TrainRecord
 
 __all__ = ["CARD", "export"]
@@ -41,7 +41,7 @@ def export(checkpoint: Path, base: Path, output: Path, record: TrainRecord) -> N
     new = base.parent / "export"
     new.mkdir(exist_ok=True)
     _write_weights(weights, new)
-    for name in ("config.json", *TOKENIZER_FILES):
+    for name in ("config.json", *VOCABULARY_FILES):
         (new / name).write_bytes((base / name).read_bytes())
     parameters = sum(tensor.numel() for tensor in weights.values())
     tokens = read_progress(checkpoint).tokens

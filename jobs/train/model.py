@@ -24,10 +24,10 @@ from dream.model.tokenizer import write_byte_tokenizer
 from jobs.train.config import TrainSpec
 from jobs.train.qwen2 import add_mask_token, dream_config, read_qwen2
 
-__all__ = ["TOKENIZER_FILES", "config_json", "first_weights", "prepare"]
+__all__ = ["VOCABULARY_FILES", "config_json", "first_weights", "prepare"]
 
-TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
-"""All that a tokenizer of Qwen2's kind is made of."""
+VOCABULARY_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
+"""The tokenizer files that training reads and writes."""
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
@@ -104,7 +104,7 @@ def _fresh(config: DreamConfig, seed: int) -> DreamModel:
 
 
 def _copy_tokenizer(source: Path, base: Path) -> None:
-    for name in TOKENIZER_FILES:
+    for name in VOCABULARY_FILES:
         if not (source / name).is_file():
             raise CheckpointError(f"{source / name}: no such file; training needs the tokenizer")
         shutil.copyfile(source / name, base / name)

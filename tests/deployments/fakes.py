@@ -28,7 +28,7 @@ class FakeReplicas:
         return [result_of(message) for message in messages]
 
     async def card(self) -> ModelCard:
-        return ModelCard(max_model_len=512, vocab_size=300)
+        return ModelCard(max_model_len=512)
 
     async def is_ready(self) -> bool:
         return self.ready

@@ -214,7 +214,7 @@ def settled_after(request: Request, events: list) -> int:
         tokens |= dict(zip(event.positions, event.token_ids, strict=True))
         if all(is_settled(tokens, hole) for hole in request.template.holes):
             return count
-    raise AssertionError("a full run settles every hole")
+    raise AssertionError("a whole request fills every hole")
 
 
 def is_settled(tokens: dict[int, int], hole) -> bool:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dream import Hole
+from dream.text import TextTemplate
 from jobs.common.errors import Refused
+from jobs.evaluate.questions import input_files, suite_hash
 from jobs.evaluate.suite import Question, Suite
 from jobs.evaluate.suites import SUITES, SuiteOptions, build_suite, build_suites
 from jobs.tasks import countdown, prose, sudoku
@@ -449,6 +453,34 @@ def test_custom_segments_and_own_lengths(tmp_path):
     assert pieces_of(infill.questions[0]) == ("x=", 3)
     assert pieces_of(prompts.questions[0]) == ("x", 9)
     assert infill.config["max_new_tokens"] is prompts.config["max_new_tokens"] is None
+
+
+def test_custom_segments_are_asked_with_their_ids_and_priorities(tmp_path):
+    parts = [{"hole": 1, "id": "a", "priority": 5}, {"text": "b"}, {"hole": 1, "priority": 1}]
+    shape = pa.struct(
+        [("text", pa.string()), ("hole", pa.int64()), ("id", pa.string()), ("priority", pa.int64())]
+    )
+    columns = {"segments": pa.array([parts], pa.list_(shape)), "want": ["abc"]}
+
+    suite = custom(tmp_path, columns, task="infill", reference_column="want")
+    other = replace(suite, questions=(replace(suite.questions[0], text=TextTemplate([Hole(1)])),))
+    [file] = input_files([suite], [1], seed=0)
+
+    [asked] = pq.read_table(pa.BufferReader(file.content)).to_pylist()
+    assert asked["segments"] == [
+        {"text": None, "hole": 1, "id": "a", "priority": 5},
+        {"text": "b", "hole": None, "id": None, "priority": None},
+        {"text": None, "hole": 1, "id": None, "priority": 1},
+    ]
+    assert suite_hash(suite) != suite_hash(other)
+
+
+def test_a_custom_file_may_have_columns_that_are_named_like_parameters(tmp_path):
+    columns = {"prompt": ["x"], "order": [3], "history": ["long"], "want": ["y"]}
+
+    suite = custom(tmp_path, columns, reference_column="want")
+
+    assert json.loads(suite.questions[0].problem.input)["order"] == 3
 
 
 def test_a_scorer_sees_the_row_and_the_answer(tmp_path, monkeypatch):
