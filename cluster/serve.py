@@ -33,7 +33,7 @@ def render_serve(provider: str, options: Mapping[str, str]) -> str:
         "Serve config file, rendered; to change it, render it again:",
         "  " + render_command(provider, options, "--serve"),
         "Deploy it through the tunnel that `ray dashboard cluster.yaml` opens:",
-        "  " + deploy_command("deployments/serve.yaml"),
+        "  " + deploy_command("FILE"),
         "A replica is added for every target_token_forwards that are queued:",
         "512 canvas tokens x 512 steps.",
     ]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import re
+import signal
 import socket
-import time
+import threading
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -74,11 +75,14 @@ def _cause() -> str:
 
 
 def _wait() -> None:
-    try:
-        while True:
-            time.sleep(3600)
-    except KeyboardInterrupt:
-        serve.shutdown()  # type: ignore[no-untyped-call]  # Serve leaves it without types
+    """Until Ctrl-C or SIGTERM, as of systemd and docker stop; then Serve and Ray end."""
+    told = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told.set())
+    while not told.wait(3600):
+        pass
+    serve.shutdown()  # type: ignore[no-untyped-call]  # Serve leaves it without types
+    ray.shutdown()
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

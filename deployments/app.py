@@ -152,7 +152,8 @@ def _ingress_config(args: AppArgs) -> IngressConfig:
 
 
 def _first_error(invalid: ValidationError, names: tuple[str, ...]) -> str:
-    first = invalid.errors(include_url=False)[0]
+    errors = invalid.errors(include_url=False)
+    first = min(errors, key=lambda error: error["type"] != "extra_forbidden")
     name = ".".join(map(str, first["loc"]))
     if first["type"] == "missing":
         return f"{name} is missing: write {name}=..."
@@ -174,11 +175,17 @@ def _check_this_machine(model: str, device: str) -> None:
             read_config(folder)
             checkpoint_files(folder)
         else:
-            validate_repo_id(model)
+            _check_hub_id(model)
     except (DreamError, HFValidationError, OSError) as error:
         raise AppError(f"model={model!r} cannot be served: {error}{ELSEWHERE}") from None
     if device == "cuda" and not torch.cuda.is_available():
         raise AppError(f"device='cuda': torch finds no CUDA device on this machine{ELSEWHERE}")
+
+
+def _check_hub_id(model: str) -> None:
+    validate_repo_id(model)
+    if "/" not in model:
+        raise HFValidationError("no such folder, and a Hub id is written org/name")
 
 
 ELSEWHERE = " (for a cluster, set RAY_ADDRESS: its machines are checked when replicas start)"

@@ -9,6 +9,9 @@ from typing import Literal, NamedTuple
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
+from dream import SamplingParams
+from dream.options import options_of
+
 __all__ = ["KINDS", "ApiError", "Code", "error_response", "from_validation"]
 
 Code = Literal[
@@ -120,6 +123,8 @@ def from_validation(invalid: ValidationError) -> ApiError:
     kind = first["type"]
     location = first["loc"] or (first.get("ctx", {}).get("param", ""),)
     message = _MESSAGES.get(kind, first["msg"].rstrip(".") + ".")
+    if kind == "extra_forbidden" and location[-1] in options_of(SamplingParams):
+        message = "This field belongs in `diffusion`."
     return ApiError(_CODES.get(kind, "invalid_value"), message, param=_path(location))
 
 

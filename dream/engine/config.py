@@ -52,7 +52,10 @@ class EngineConfig:
     )
 
     max_model_len: int = field(
-        default=2048, metadata=declare("Longest canvas in tokens", BATCHING, COUNT)
+        default=2048,
+        metadata=declare(
+            "Longest canvas in tokens, if the checkpoint's context is not shorter", BATCHING, COUNT
+        ),
     )
     max_num_batched_tokens: int = field(
         default=4096,
