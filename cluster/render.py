@@ -51,6 +51,9 @@ def render_command(provider: str, options: Mapping[str, str], *flags: str) -> st
 def _read_options(provider: str, options: Mapping[str, str]) -> tuple[Settings, Part]:
     if provider not in PROVIDERS:
         raise SpecError("provider", provider, "one of " + ", ".join(PROVIDERS))
+    for key, value in options.items():
+        if not value.isprintable():
+            raise SpecError(key, value, "one line of printable text")
     shared = {key: value for key, value in options.items() if key in Settings.model_fields}
     own = {key: value for key, value in options.items() if key not in Settings.model_fields}
     try:

@@ -137,6 +137,8 @@ class Template:
 
 def _token_id(token: object) -> int:
     """A Python int >= 0 from any integer, numpy's too."""
+    if type(token) is int and token >= 0:  # nearly all are, and the check below takes longer
+        return token
     if isinstance(token, SupportsIndex) and not isinstance(token, bool):
         value = index(token)
         if value >= 0:

@@ -26,7 +26,7 @@ class EngineConfig:
     device: str = field(
         default="cpu",
         metadata=declare(
-            "Torch device", DEVICE, pattern=(r"cpu|cuda(:\d+)?", "cpu, cuda or cuda:N")
+            "Torch device", DEVICE, pattern=(r"cpu|cuda(:\d{1,3})?", "cpu, cuda or cuda:N")
         ),
     )
     dtype: DType = field(
@@ -43,7 +43,7 @@ class EngineConfig:
     threads: int | None = field(
         default=None,
         metadata=declare(
-            "CPU threads of torch; none: as they are", DEVICE, COUNT, changes_tokens=False
+            "CPU threads of torch; none: as they are", DEVICE, (1, 1024), changes_tokens=False
         ),
     )
     parity: bool = field(

@@ -124,7 +124,7 @@ class Engine:
         return self._scheduler.pending_token_forwards
 
     def trace(self, on_stage: Callable[[Stage], None]) -> None:
-        """Call `on_stage` where a stage of a step begins, for what measures or records steps."""
+        """Call `on_stage` where a stage of a step begins; it only looks, and never calls back."""
         self._runner.trace = on_stage
 
     def add(self, request: Request) -> None:

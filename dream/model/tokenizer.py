@@ -58,8 +58,9 @@ class Tokenizer:
 
     @cached_property
     def max_token_bytes(self) -> int:
-        """UTF-8 bytes of the longest token: a byte is one letter of a byte-level vocabulary."""
-        return max(map(len, self._backend.get_vocab()))
+        """UTF-8 bytes of the longest token; a letter of a byte-level vocabulary is one byte."""
+        added = self._backend.get_added_vocab()
+        return max(len(t.encode() if t in added else t) for t in self._backend.get_vocab())
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text."""

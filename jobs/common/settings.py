@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -36,6 +36,19 @@ class Settings(BaseModel):
     """Values of a command or a file; a name that is not known is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_bool_is_a_number(cls, values: object) -> object:
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            field = cls.model_fields.get(name)
+            if isinstance(value, bool) and field is not None and not _takes_bool(field.annotation):
+                raise ValueError(f"{name}={value!r} is not valid: {name} is not a yes or no")
+        return values
+
+
+def _takes_bool(annotation: object) -> bool:
+    return bool in (annotation, *get_args(annotation))
 
 
 def _declared(owner: type) -> type[Settings]:

@@ -69,7 +69,10 @@ class JobFolder:
             raise Refused(f"{self.out} holds no job: {path} is missing") from error
         except ValidationError as error:
             problems = explained(error, JobRecord)
-            raise Refused(f"{path} is not a job of this version: {problems}") from error
+            raise Refused(
+                f"{path} is not a job of this version ({problems}): "
+                "finish it with the version that began it, or begin again with --overwrite"
+            ) from error
         except (OSError, UnicodeDecodeError) as error:
             raise Refused(f"{path} is not a job: {error}") from error
 

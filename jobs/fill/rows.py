@@ -239,7 +239,7 @@ def _segment(index: int, segment: Cell) -> Piece:
     if (text is None) == (hole is None):
         raise InvalidRequest(name, segment, "either text or hole, and not both")
     if hole is None:
-        if hole_id is not None or priority is not None:
+        if hole_id is not None or priority:
             raise InvalidRequest(name, segment, "id and priority beside a hole only")
         return _string(f"{name}.text", text)
     own = None if hole_id is None else _string(f"{name}.id", hole_id)

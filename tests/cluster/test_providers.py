@@ -103,6 +103,11 @@ def test_an_unknown_option_is_refused_by_name(name):
         render(name, {**OPTIONS[name], "regoin": "us-east-1"})
 
 
+def test_an_option_cannot_write_lines_of_the_file():
+    with pytest.raises(SpecError, match="printable"):
+        render("aws", {"model": "x\nhead_node_type: other\n#"})
+
+
 @pytest.mark.parametrize(
     ("name", "key"),
     [("gcp", "project_id"), *(("local", key) for key in LOCAL_OPTIONS)],

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from dream import InvalidRequest, Request, SamplingParams, Template
+from dream import EngineConfig, InvalidRequest, Request, SamplingParams, Template
 from dream.errors import CheckpointError, ContextLengthExceeded, EngineError, MemoryExceeded
 from dream.template import Hole
 
@@ -73,6 +73,12 @@ def test_a_value_out_of_range_names_field_and_value(field, value):
     assert error.value.field == field
     assert repr(value) in str(error.value)
     assert error.value.allowed
+
+
+@pytest.mark.parametrize("changes", [{"threads": 2**40}, {"threads": 0}, {"device": "cuda:9999"}])
+def test_engine_settings_beyond_any_machine_are_refused(changes):
+    with pytest.raises(InvalidRequest, match=next(iter(changes))):
+        EngineConfig(**changes)
 
 
 def test_an_order_needs_an_algorithm_that_ranks():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dream import Fixed, Hole
+from dream import Fixed, Hole, InvalidRequest
 from dream.errors import ContextLengthExceeded
 from dream.text import TextTemplate
 
@@ -25,6 +25,11 @@ def test_masked_text_holds_its_own_holes_and_text(parts):
 
     assert template.join(filled) == text
     assert template.num_masked == text.count(MASK)
+
+
+def test_masked_text_needs_a_mask():
+    with pytest.raises(InvalidRequest, match="mask_token"):
+        TextTemplate.from_masked_text("abc", "")
 
 
 def test_pieces_keep_ids_priorities_and_token_ids():
@@ -45,8 +50,14 @@ def test_a_template_that_fits_is_never_refused_by_its_bytes(pieces):
     template.check_length(template.encode(encode).num_tokens, max_token_bytes=1)
 
 
+def test_text_that_nfc_makes_much_shorter_is_not_refused():
+    text = "\u1fbe\u0308\u0301" * 128  # 7 bytes become the 2 of U+0390
+
+    TextTemplate([text]).check_length(len(unicodedata.normalize("NFC", text).encode()), 1)
+
+
 def test_a_template_that_cannot_fit_is_refused_before_it_is_encoded():
     with pytest.raises(ContextLengthExceeded, match="at most 100 tokens"):
-        TextTemplate(["x" * 901, Hole(1)]).check_length(100, max_token_bytes=3)
+        TextTemplate(["x" * 1051, Hole(1)]).check_length(100, max_token_bytes=3)
     with pytest.raises(ContextLengthExceeded):
         TextTemplate([Fixed([1] * 60), Hole(41)]).check_length(100, max_token_bytes=3)

@@ -141,7 +141,7 @@ def test_paths_become_absolute_so_that_a_resume_runs_anywhere(tmp_path, monkeypa
         ({"seed": -1}, "seed=-1 is not valid: None or an integer 0.."),
         ({"tensor_parallel": 2}, "tensor_parallel=2 is not valid: 1, as a replica"),
         ({"max_logit_rows": 0}, "max_logit_rows=0 is not valid: an integer >= 1"),
-        ({"cuda_graphs": True}, "cuda_graphs=True is not valid: false but on CUDA"),
+        ({"cuda_graphs": True}, "cuda_graphs=True is not valid: false: graphs need varlen"),
         ({"limit": 0}, "limit=0 is not valid: greater than"),
         ({"output": "s3://bucket/out"}, "not URIs"),
         ({"output": "a\0b"}, "NUL"),
@@ -158,6 +158,12 @@ def test_a_setting_that_is_wrong_is_refused_and_named(given, message):
 def test_a_missing_setting_is_told_as_a_flag():
     with pytest.raises(Refused, match="--model is required"):
         load_spec({"input": ["a"], "output": "b", "task": "generate"})
+
+
+@pytest.mark.parametrize("name", ["steps", "temperature", "threads", "limit", "commit_rows"])
+def test_a_yes_is_no_number(name):
+    with pytest.raises(Refused, match=f"{name}=True is not valid"):
+        load_spec(BASE | {name: True})
 
 
 @pytest.mark.parametrize(
