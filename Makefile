@@ -11,7 +11,7 @@ PORT ?= 8000
 demo: $(READY)
 	$(BIN)/python -m examples.demo
 
-# Two processes: one runs the tests that start Ray, the other all the rest.
+# Two processes; tests/conftest.py says which files run together.
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -36,21 +36,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    """With -n: one process runs every file that starts Ray, the others take file after file."""
+    """With -n: files that start Ray make two groups, with a server and without; others are alone.
+
+    A group runs in one process, which starts Ray and the server once.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByFile(LoadScopeScheduling):
+    class ByGroup(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            name = nodeid.partition("::")[0]
-            return "ray" if starts_ray(ROOT / name) else name
+            return group_of(nodeid.partition("::")[0])
 
-    return ByFile(config, log)
+    return ByGroup(config, log)
 
 
 @cache
-def starts_ray(path: Path) -> bool:
-    """Whether a file has tests with the marker `ray`."""
-    return "mark.ray" in path.read_text(encoding="utf-8")
+def group_of(name: str) -> str:
+    """What a file runs together with, by its path from the root."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    if "mark.ray" not in text:
+        return name
+    return "ray with a server" if "(server" in text else "ray"
 
 
 def free_port() -> int:
