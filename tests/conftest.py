@@ -36,26 +36,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    """With -n: files that start Ray make two groups, with a server and without; others are alone.
-
-    A group runs in one process, which starts Ray and the server once.
-    """
+    """With -n: a process takes file after file; those that need the server stay together."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByGroup(LoadScopeScheduling):
+    class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return group_of(nodeid.partition("::")[0])
+            name = nodeid.partition("::")[0]
+            return "server" if needs_server(name) else name
 
-    return ByGroup(config, log)
+    return ByFile(config, log)
 
 
 @cache
-def group_of(name: str) -> str:
-    """What a file runs together with, by its path from the root."""
+def needs_server(name: str) -> bool:
+    """Whether tests of a file, by its path from the root, take the fixture `server`."""
     text = (ROOT / name).read_text(encoding="utf-8")
-    if "mark.ray" not in text:
-        return name
-    return "ray with a server" if "(server" in text else "ray"
+    return "mark.ray" in text and "(server" in text
 
 
 def free_port() -> int:
