@@ -123,9 +123,17 @@ def from_validation(invalid: ValidationError) -> ApiError:
     kind = first["type"]
     location = first["loc"] or (first.get("ctx", {}).get("param", ""),)
     message = _MESSAGES.get(kind, first["msg"].rstrip(".") + ".")
-    if kind == "extra_forbidden" and location[-1] in options_of(SamplingParams):
-        message = "This field belongs in `diffusion`."
+    if kind == "extra_forbidden":
+        message = _misplaced(location) or message
     return ApiError(_CODES.get(kind, "invalid_value"), message, param=_path(location))
+
+
+def _misplaced(location: tuple[int | str, ...]) -> str | None:
+    """Where a sampling parameter belongs that was sent on the wrong side of `diffusion`."""
+    *place, name = location
+    if name not in options_of(SamplingParams) or place not in ([], ["diffusion"]):
+        return None
+    return f"This field belongs {'beside' if place else 'in'} `diffusion`."
 
 
 def _path(location: tuple[int | str, ...]) -> str | None:

@@ -4,8 +4,10 @@ import json
 from typing import get_args
 
 import pytest
+from pydantic import ValidationError
 
-from deployments.errors import KINDS, ApiError, Code, error_response
+from deployments.errors import KINDS, ApiError, Code, error_response, from_validation
+from deployments.requests import InfillRequest
 
 STATUSES = {
     "compute_budget_exceeded": 400,
@@ -60,3 +62,21 @@ def test_a_wait_is_told_in_seconds_and_in_milliseconds():
     headers = error_response(ApiError("overloaded", "m", retry_after_s=0.25)).headers
 
     assert (headers["retry-after"], headers["retry-after-ms"]) == ("1", "250")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"steps": 4}, "This field belongs in `diffusion`."),
+        ({"diffusion": {"temperature": 1.0}}, "This field belongs beside `diffusion`."),
+        ({"segments": [{"hole": 1, "steps": 4}]}, "This field is not known."),
+        ({"stepz": 4}, "This field is not known."),
+    ],
+)
+def test_a_parameter_on_the_wrong_side_of_diffusion_is_told_where_it_belongs(fields, message):
+    body = {"model": "embedded", "segments": [{"hole": 1}]} | fields
+
+    with pytest.raises(ValidationError) as caught:
+        InfillRequest.model_validate(body)
+
+    assert from_validation(caught.value).message == message
