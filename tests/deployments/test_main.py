@@ -78,19 +78,20 @@ def test_make_serve_hands_on_model_and_port():
 
 
 @contextmanager
-def launched(*words: str) -> Iterator[subprocess.Popen[str]]:
+def launched(*words: str, until: int = signal.SIGINT) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "deployments", *words]
     with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, cwd=ROOT) as process:
         yield process
-        process.send_signal(signal.SIGINT)
+        process.send_signal(until)
         process.wait(timeout=60)
 
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_the_app_answers_at_its_port_until_it_is_interrupted():
+@pytest.mark.parametrize("until", [signal.SIGINT, signal.SIGTERM])
+def test_the_app_answers_at_its_port_until_it_is_told_to_end(until):
     port = free_port()
-    with launched("model=embedded", f"port={port}") as process:
+    with launched("model=embedded", f"port={port}", until=until) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith(f"ready: http://127.0.0.1:{port}")
         answer = httpx.get(f"http://127.0.0.1:{port}/v1/models").json()
