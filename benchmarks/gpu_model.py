@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass, field
 
 import torch
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor
 
 from benchmarks.roofline import Rates
 from dream import Engine, EngineConfig, Fixed, Hole, Request, SamplingParams, Template
@@ -199,27 +197,23 @@ class Bench:
         return Engine(self.network, None, config)
 
 
-def random_model(
-    shape: DreamConfig, dtype: DType, device: str, mesh: DeviceMesh | None = None
-) -> DreamModel:
-    """The network with random weights made on the device, over a mesh each process's part."""
+def random_model(shape: DreamConfig, dtype: DType, device: str, degree: int = 1) -> DreamModel:
+    """The network with random weights made on the device; of several processes, each its part."""
     with torch.device("meta"):
         backend = EngineConfig(device=device, dtype=dtype).attention_backend
         model = DreamModel(shape, backend)
-        model.to(DTYPES[dtype])
-    if mesh is not None:
-        parallelize(model, mesh)
-    model.to_empty(device=device).eval().requires_grad_(False)
+    if degree > 1:
+        parallelize(model, degree)
+    model.to(DTYPES[dtype]).to_empty(device=device).eval().requires_grad_(False)
     torch.manual_seed(0)
     for name, parameter in model.named_parameters():
-        part = parameter.to_local() if isinstance(parameter, DTensor) else parameter
         if name.endswith("bias"):
-            part.zero_()
+            parameter.zero_()
         elif parameter.ndim == 2:
-            part.normal_(std=0.02)
+            parameter.normal_(std=0.02)
         else:
-            part.fill_(1)
-    if mesh is None:  # the plain loop has no guard against predicting the mask
+            parameter.fill_(1)
+    if degree == 1:  # the plain loop has no guard against predicting the mask
         model.lm_head.weight[shape.mask_token_id] = 0
     return model
 

@@ -6,7 +6,6 @@ import sys
 
 import torch
 import torch.distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
 
 from benchmarks.gpu_model import SIZES, Bench, Budget, random_model
 from benchmarks.gpu_phases import one_request
@@ -26,7 +25,7 @@ def main() -> None:
         world_size=degree,
     )
     size = SIZES[name]
-    model = random_model(size.shape, size.dtype, kind, init_device_mesh(kind, (degree,)))
+    model = random_model(size.shape, size.dtype, kind, degree)
     bench = Bench(size=size, device=kind, model=model, degree=degree)
     tokens_per_s = one_request(bench, Budget(seconds))
     dist.destroy_process_group()

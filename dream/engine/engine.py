@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from dream.canvas import Canvas
 from dream.engine.batch import Batch, collate
@@ -99,12 +98,13 @@ class Engine:
             torch.set_num_threads(config.threads)
         folder = resolve(model)
         check(read_config(folder).sizes, config, free_memory(config.device))
+        _check_processes(config.tensor_parallel)
         network = load_model(
             folder,
             dtype=DTYPES[config.dtype],
             device=config.device,
             backend=config.attention_backend,
-            mesh=_mesh(config),
+            tensor_parallel=config.tensor_parallel,
         )
         return cls(network, Tokenizer.from_folder(folder), config)
 
@@ -277,13 +277,9 @@ class Engine:
         return sorted({self.mask_token_id, *range(known, self.vocab_size)})
 
 
-def _mesh(config: EngineConfig) -> DeviceMesh | None:
-    """The processes that share the weights; None for one."""
-    degree = config.tensor_parallel
-    if degree == 1:
-        return None
-    size = dist.get_world_size() if dist.is_initialized() else 1
+def _check_processes(degree: int) -> None:
+    """InvalidRequest where the weights cannot be shared, as there are fewer or more processes."""
+    size = dist.get_world_size() if degree > 1 and dist.is_initialized() else 1
     if size != degree:
         allowed = f"{size}, the number of processes of torch.distributed"
         raise InvalidRequest("tensor_parallel", degree, allowed)
-    return init_device_mesh(torch.device(config.device).type, (degree,))

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from dream.engine.batch import Batch, RuleBatch
 from dream.engine.graphs import ForwardGraphs
@@ -151,9 +150,9 @@ class ModelRunner:
         return HostCommit(rows, tokens, probs_C, counts_R, forced_R, is_open.nonzero()[0])
 
     def _buffer(self) -> Tensor | None:
-        """Where the logits of every chunk go, on a CPU; CUDA's allocator keeps its own."""
+        """Where the logits of every chunk go, on one CPU; CUDA's allocator keeps its own."""
         head = self._model.lm_head.weight
-        if head.device.type != "cpu" or isinstance(head, DTensor):
+        if head.device.type != "cpu" or len(head) < self._model.config.vocab_size:
             return None
         return torch.empty(self._max_logit_rows, len(head), dtype=head.dtype)
 

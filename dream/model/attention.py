@@ -99,12 +99,8 @@ class PackedLayout:
         return replace(self, wanted=Wanted(rows_N, Segments.of(counts, keys, upload)))
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def sdpa(q_THD: Tensor, k_UKD: Tensor, v_UKD: Tensor, segments: Segments) -> Tensor:
-    """Full attention inside each sequence; one call for each group of equal sizes.
-
-    Never compiled: the loop would be compiled anew for every layout.
-    """
+    """Full attention inside each sequence; one call for each group of equal sizes."""
     heads_per_key = q_THD.shape[1] // k_UKD.shape[1]
     k_UHD = k_UKD.repeat_interleave(heads_per_key, dim=1)
     v_UHD = v_UKD.repeat_interleave(heads_per_key, dim=1)

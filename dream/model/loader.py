@@ -12,12 +12,11 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from torch.distributed.device_mesh import DeviceMesh
 
 from dream.errors import CheckpointError
 from dream.model.config import read_config
 from dream.model.modeling import DreamModel
-from dream.model.parallel import parallelize, shard_like
+from dream.model.parallel import parallelize, part_of
 
 __all__ = ["DTYPES", "EMBEDDED", "checkpoint_files", "load_model", "resolve", "weights_sha256"]
 
@@ -76,24 +75,23 @@ def load_model(
     dtype: torch.dtype,
     device: str,
     backend: str = "sdpa",
-    mesh: DeviceMesh | None = None,
+    tensor_parallel: int = 1,
 ) -> DreamModel:
     """The model of a folder in `dtype` on `device`; every tensor is there and has its shape.
 
-    Over a mesh each process keeps its part of the weights only.
+    With `tensor_parallel` processes each keeps its part of the weights only.
     """
     config = read_config(folder)
     with torch.device("meta"):
         model = DreamModel(config, backend)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    if mesh is not None:
-        parallelize(model, mesh)
-    parameters = dict(model.named_parameters())
+    if tensor_parallel > 1:
+        parallelize(model, tensor_parallel)
     state: dict[str, Tensor] = {}
     for path, name, tensor in _tensors(folder):
         _check_tensor(path, name, tensor, expected)
         whole = tensor.to(device=device, dtype=dtype)
-        state[name] = shard_like(parameters[name], whole)
+        state[name] = part_of(name, whole, tensor_parallel)
     for name in expected:
         if name not in state:
             raise CheckpointError(f"{folder}: tensor {name} is missing")

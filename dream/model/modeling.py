@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
 
-from dream.model.attention import BACKENDS, PackedLayout, Wanted
+from dream.model.attention import BACKENDS, PackedLayout, Segments, Wanted
 from dream.model.bits import LEAST_ROWS, Linear, silu
 from dream.model.config import DreamConfig
 
-__all__ = ["DreamModel", "compile_rows"]
+__all__ = ["DreamModel", "compile_blocks", "compile_rows"]
 
 
 class RMSNorm(nn.Module):
@@ -63,9 +62,15 @@ class Attention(nn.Module):
         if wanted is not None:
             x_TE, rotary, segments = x_TE[wanted.rows_N], rotary.at(wanted.rows_N), wanted.segments
         q_THD = rotary.apply(self.q_proj(x_TE).unflatten(-1, heads))
-        attended_TE = BACKENDS[backend](q_THD, k_UKD, v_UKD, segments).flatten(1)
+        attended_TE = self.attend(backend, q_THD, k_UKD, v_UKD, segments).flatten(1)
         out_TE: Tensor = self.o_proj(attended_TE)
         return out_TE
+
+    def attend(
+        self, backend: str, q_THD: Tensor, k_UKD: Tensor, v_UKD: Tensor, segments: Segments
+    ) -> Tensor:
+        """Attention itself, by the backend of this name; what compiled blocks leave out."""
+        return BACKENDS[backend](q_THD, k_UKD, v_UKD, segments)
 
 
 class MLP(nn.Module):
@@ -144,23 +149,29 @@ class Backbone(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
-class DreamModel(PreTrainedModel):
+class DreamModel(nn.Module):
     """The published parameter names over a packed forward; it contains `lm_head`.
 
     `forward` gives hidden states before the final norm; `logits` turns chosen rows of them
     into logits. Row i predicts token i + 1 (Dream's shift): whoever reads logits applies it.
     """
 
-    config_class = DreamConfig
-    base_model_prefix = "model"
-    config: DreamConfig
-
     def __init__(self, config: DreamConfig, backend: str = "sdpa") -> None:
-        super().__init__(config)
+        super().__init__()
+        self.config = config
         self.model = Backbone(config)
         self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         self.backend = backend
-        self.post_init()
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.lm_head.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What its weights are stored in."""
+        return self.lm_head.weight.dtype
 
     def forward(self, input_ids: Tensor, layout: PackedLayout) -> Tensor:
         """Hidden states before the final norm, for token ids [T] packed by `layout`.
@@ -195,4 +206,15 @@ def compile_rows(model: DreamModel) -> None:
             module.compile(dynamic=True)
 
 
-AutoModel.register(DreamConfig, DreamModel)
+def compile_blocks(model: DreamModel) -> None:
+    """Compile every block but its attention, whose loop would be compiled anew for every layout.
+
+    Attention is marked here and not where it stands: the mark imports the compiler, which takes
+    longer than all of torch, and an engine needs none.
+    """
+    for module in model.modules():
+        if isinstance(module, Attention):
+            left_out = torch.compiler.disable(module.attend)  # type: ignore[no-untyped-call]
+            module.attend = left_out  # type: ignore[method-assign]
+        if isinstance(module, Block):
+            module.compile(dynamic=True)

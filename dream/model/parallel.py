@@ -1,46 +1,79 @@
-"""Tensor parallelism: which weights each process holds a part of (torch's DTensor).
+"""Tensor parallelism: which weights each process holds a part of, and what it takes from others.
 
 Query, key, value, gate and up projections are split by columns, and so are whole heads; output
 and down projections by rows, with one sum over the processes each; the head by vocabulary, whose
-logits are gathered. Norms and the embedding are whole everywhere. All processes run the same
-engine on the same requests, and draw the same tokens because noise is keyed.
+logits are gathered (Megatron-LM, arXiv 1909.08053). Norms and the embedding are whole everywhere.
+All processes run the same engine on the same requests, and draw the same tokens because noise is
+keyed.
+
+Letters: N rows, E input width, V vocabulary, P processes.
 """
 
 from __future__ import annotations
 
+import torch
+import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
-from torch.distributed.tensor.parallel import (
-    ColwiseParallel,
-    ParallelStyle,
-    RowwiseParallel,
-    parallelize_module,
-)
 
 from dream.memory import check_degree
+from dream.model.bits import Linear
 from dream.model.modeling import DreamModel
 
-__all__ = ["parallelize", "shard_like"]
+__all__ = ["parallelize", "part_of"]
+
+HEAD = "lm_head"
+SPLIT_OUTPUT = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", HEAD)
+SPLIT_INPUT = ("o_proj", "down_proj")
 
 
-def parallelize(model: DreamModel, mesh: DeviceMesh) -> None:
-    """Split the weights of the model, on any device, into parts over the mesh."""
-    check_degree(model.config.sizes, mesh.size())
-    plan: dict[str, ParallelStyle] = {"lm_head": ColwiseParallel(output_layouts=Replicate())}
-    for name in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"):
-        plan[f"model.layers.*.{name}"] = ColwiseParallel()
-    for name in ("mlp.gate_proj", "mlp.up_proj"):
-        plan[f"model.layers.*.{name}"] = ColwiseParallel()
-    for name in ("self_attn.o_proj", "mlp.down_proj"):
-        plan[f"model.layers.*.{name}"] = RowwiseParallel()
-    parallelize_module(model, mesh, plan)
+class SummedLinear(Linear):
+    """A layer that multiplies its part of the input; the processes add up what they get."""
+
+    def forward(self, x_NE: Tensor) -> Tensor:
+        out: Tensor = super().forward(x_NE)
+        dist.all_reduce(out)
+        return out
 
 
-def shard_like(parameter: Tensor, tensor: Tensor) -> Tensor:
-    """This process's part of a whole tensor, split as the parameter is; no process sends any."""
-    if not isinstance(parameter, DTensor):
+class GatheredLinear(Linear):
+    """A layer that makes its part of the output; every process gets all parts."""
+
+    def forward(self, x_NE: Tensor) -> Tensor:
+        own: Tensor = super().forward(x_NE)
+        num_rows, num_columns = own.shape
+        parts_PNV = own.new_empty(dist.get_world_size(), num_rows, num_columns)
+        dist.all_gather_into_tensor(parts_PNV.flatten(0, 1), own.contiguous())
+        return parts_PNV.transpose(0, 1).flatten(1)
+
+
+def parallelize(model: DreamModel, degree: int) -> None:
+    """Leave every layer of a model on the meta device the size of this process's part.
+
+    `degree` is the number of processes of torch.distributed's default group.
+    """
+    check_degree(model.config.sizes, degree)
+    for path, layer in list(model.named_modules()):
+        name = path.rpartition(".")[2]
+        if not isinstance(layer, Linear) or name not in (*SPLIT_OUTPUT, *SPLIT_INPUT):
+            continue
+        kind = SummedLinear if name in SPLIT_INPUT else GatheredLinear if name == HEAD else Linear
+        is_input = name in SPLIT_INPUT
+        with torch.device("meta"):
+            part = kind(
+                layer.in_features // degree if is_input else layer.in_features,
+                layer.out_features if is_input else layer.out_features // degree,
+                bias=layer.bias is not None,
+            )
+        model.set_submodule(path, part)
+
+
+def part_of(name: str, tensor: Tensor, degree: int) -> Tensor:
+    """This process's part of the whole tensor of a parameter, by the parameter's name."""
+    if degree == 1:
         return tensor
-    return distribute_tensor(
-        tensor, parameter.device_mesh, parameter.placements, src_data_rank=None
-    )
+    layer = name.split(".")[-2]
+    if layer in SPLIT_OUTPUT:
+        return tensor.chunk(degree)[dist.get_rank()].clone()
+    if layer in SPLIT_INPUT:
+        return tensor.chunk(degree, dim=1)[dist.get_rank()].clone()
+    return tensor

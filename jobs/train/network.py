@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from dream.errors import CheckpointError
 from dream.model.attention import PackedLayout
 from dream.model.config import DreamConfig
-from dream.model.modeling import DreamModel
+from dream.model.modeling import DreamModel, compile_blocks
 from jobs.train.batch import Batch
 from jobs.train.config import TrainSpec
 from jobs.train.objective import focal, shifted_cross_entropy
@@ -113,8 +113,7 @@ def build(
                 checkpoint, block.forward, use_reentrant=False, context_fn=again
             )
     if spec.compile:
-        for block in objective.model.model.layers:
-            block.compile(dynamic=True)
+        compile_blocks(objective.model)
     if spec.parallel == "fsdp":
         _shard(objective, spec)
     objective.to_empty(device=device)
