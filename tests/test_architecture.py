@@ -136,7 +136,7 @@ def test_rooms_of_dream_import_their_floor_or_below():
 @pytest.mark.parametrize(
     ("line", "others"),
     [
-        ("from dream import Engine", ["ray", "fastapi", "torch._dynamo", "torch.distributed.tensor"]),
+        ("from dream import Engine", ["ray", "fastapi", "torch._dynamo", "sympy"]),
         ("import jobs.fill.drive", ["fastapi", "torch._dynamo", "matplotlib"]),
         ("import deployments.app", ["pyarrow.parquet", "torch._dynamo", "matplotlib"]),
     ],
