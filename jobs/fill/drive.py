@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from jobs.common.errors import Refused, RowsFailed
@@ -91,7 +92,7 @@ def _fill_rows(
         )
         rows = pipeline.build(plan, found.inputs.schema, ledger)
         footer = found.provenance(record, log.attempt)
-        with watched(folder, tally, display(record.num_rows), checks):
+        with watched(folder, tally, display(record.num_rows, sys.stderr), checks):
             pipeline.write(rows, folder.data, schema.with_metadata(footer))
 
 

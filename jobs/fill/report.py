@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -176,7 +175,7 @@ class Display(Protocol):
         """Leave the terminal as it was."""
 
 
-def display(total: int, stream: TextIO = sys.stderr) -> Display:
+def display(total: int, stream: TextIO) -> Display:
     """A bar on a terminal, plain lines elsewhere."""
     return _Bar(total, stream) if stream.isatty() else _Lines(total, stream)
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from jobs.tasks.base import EOS, MASK, Keyed, Problem, Sample, draw_distinct, is_held_out
 
-__all__ = ["draw", "holds_out", "is_correct", "sample", "sentences", "widened"]
+__all__ = ["draw", "holds_out", "is_correct", "sample", "sample_long", "sentences", "widened"]
 
 _NAMES = ("Ana", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Ida", "Leo", "Mia", "Noah", "Zoe")
 _WEATHER = {
@@ -55,6 +55,9 @@ _DIGITS = range(1, 10)
 
 SLACK = 6
 """Most end-of-text tokens of a hole that is longer than what belongs in it."""
+
+LONG_SLACK = 8
+"""The same, of texts whose holes are all drawn too long."""
 
 
 class Sentence(NamedTuple):
@@ -128,14 +131,13 @@ def sample(rng: np.random.Generator) -> Sample:
     if rng.random() < 0.5:
         return Sample(sentence.text, " " + "#" * (len(sentence.text) - 1))
     hidden = _choose_fields(rng, sentence)
-    slack = SLACK if rng.random() < 0.5 else 0
-    text, maskable = "", ""
-    for index, piece in enumerate(sentence.pieces):
-        if index in hidden:
-            piece += EOS * int(rng.integers(0, slack + 1))
-        text += piece
-        maskable += ("#" if index in hidden else " ") * len(piece)
-    return Sample(text, maskable)
+    return _with_holes(rng, sentence, hidden, SLACK if rng.random() < 0.5 else 0)
+
+
+def sample_long(rng: np.random.Generator) -> Sample:
+    """A sentence with whole fields masked, each hole 0 to `LONG_SLACK` bytes too long."""
+    sentence = _choose(rng)
+    return _with_holes(rng, sentence, _choose_fields(rng, sentence), LONG_SLACK)
 
 
 def _all_pieces() -> Iterator[tuple[str, ...]]:
@@ -190,6 +192,19 @@ def _choose_fields(rng: np.random.Generator, sentence: Sentence) -> set[int]:
     fields = list(range(1, len(sentence.pieces), 2))
     num = int(rng.integers(1, len(fields) + 1))
     return {int(index) for index in rng.permutation(fields)[:num]}
+
+
+def _with_holes(
+    rng: np.random.Generator, sentence: Sentence, hidden: set[int], slack: int
+) -> Sample:
+    """The sentence with `hidden` masked, each followed by 0 to `slack` end-of-text tokens."""
+    text, maskable = "", ""
+    for index, piece in enumerate(sentence.pieces):
+        if index in hidden:
+            piece += EOS * int(rng.integers(0, slack + 1))
+        text += piece
+        maskable += ("#" if index in hidden else " ") * len(piece)
+    return Sample(text, maskable)
 
 
 def _key(text: str) -> str:

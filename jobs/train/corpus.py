@@ -60,6 +60,9 @@ TASK_VARIANTS: dict[str, TaskVariant] = {
     ),
     "lists": TaskVariant(sample=lists.sample, holds_out=lists.holds_out, time_weight="none"),
     "prose": TaskVariant(sample=prose.sample, holds_out=prose.holds_out, time_weight="linear"),
+    "prose-long": TaskVariant(
+        sample=prose.sample_long, holds_out=prose.holds_out, time_weight="linear"
+    ),
 }
 
 

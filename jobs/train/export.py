@@ -11,9 +11,11 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dream.model.loader import resolve
 from jobs.common.files import move_into_place, write_atomically
 from jobs.common.fingerprint import Json
 from jobs.train.checkpoint import final_weights, read_progress
+from jobs.train.config import TrainSpec
 from jobs.train.corpus import rows_sha256
 from jobs.train.metrics import read_metrics
 from jobs.train.model import VOCABULARY_FILES
@@ -47,7 +49,8 @@ def export(checkpoint: Path, base: Path, output: Path, record: TrainRecord) -> N
     tokens = read_progress(checkpoint).tokens
     card = {
         "data": _data(record),
-        "recipe": {name: value for name, value in record.spec.items() if name != "output"},
+        "started_from": _started_from(record),
+        "recipe": {k: value for k, value in record.spec.items() if k not in ("output", "from")},
         "parameters": parameters,
         "tokens": tokens,
         "flops": 6 * parameters * tokens,
@@ -72,8 +75,7 @@ def _write_weights(weights: dict[str, Tensor], folder: Path) -> None:
 
 def _data(record: TrainRecord) -> dict[str, Json]:
     """What it was trained on, as far as it can be told from outside."""
-    names = ("data_sha256", "from_sha256")
-    about = {name: record.identity[name] for name in names if name in record.identity}
+    about = {name: v for name, v in record.identity.items() if name == "data_sha256"}
     mix, batch_size, seed = (record.spec[name] for name in ("mix", "batch_size", "seed"))
     if isinstance(mix, dict) and isinstance(batch_size, int) and isinstance(seed, int):
         return about | {
@@ -87,6 +89,18 @@ def _data(record: TrainRecord) -> dict[str, Json]:
         "rows": record.rows,
         "rows_dropped": record.rows_dropped,
     }
+
+
+def _started_from(record: TrainRecord) -> dict[str, Json] | None:
+    """What the card of the checkpoint says that the run continued; None for a fresh model."""
+    place = TrainSpec.model_validate(record.spec).from_place
+    if place is None:
+        return None
+    path = resolve(place) / CARD
+    card: dict[str, Json] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    kept = ("data", "started_from", "recipe", "parameters", "tokens", "flops")
+    digest = record.identity["from_sha256"]
+    return {"weights_sha256": digest} | {name: card[name] for name in kept if name in card}
 
 
 def _thinned(output: Path) -> list[dict[str, float]]:

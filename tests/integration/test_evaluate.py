@@ -63,7 +63,7 @@ def killed(ray_address, tmp_path_factory) -> tuple[Path, int]:
 def out(killed, ray_address) -> Path:
     """The same evaluation after the same command was given again."""
     folder, _ = killed
-    said = finish(start(ray_address, *arguments(folder)))
+    said = finish(*arguments(folder))
     assert "entropy, random" in said
     assert f"{ROWS} of {ROWS} rows" in said
     return folder

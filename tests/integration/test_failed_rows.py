@@ -10,19 +10,12 @@ import pytest
 
 from jobs.fill.ledger import JobFolder
 from jobs.fill.verify import verify
-from tests.integration.test_jobs import DRIVER_S, call, start
+from tests.integration.test_jobs import call
 
 pytestmark = pytest.mark.ray
 
 TOO_LONG = 4000
 """More new tokens than the embedded checkpoint has positions."""
-
-
-@pytest.fixture(scope="module")
-def ray_address(ray_local) -> str:
-    import ray
-
-    return ray.get_runtime_context().gcs_address
 
 
 @pytest.fixture(scope="module")
@@ -32,18 +25,12 @@ def rows(tmp_path_factory):
     return path
 
 
-def ended(address, *given) -> tuple[int, str]:
-    driver = start(address, *given)
-    said, _ = driver.communicate(timeout=DRIVER_S)
-    return driver.returncode, said
-
-
-def test_a_job_that_filled_no_row_is_finished_and_ends_with_6(ray_address, rows, tmp_path):
+def test_a_job_that_filled_no_row_is_finished_and_ends_with_6(ray_local, rows, tmp_path):
     out = tmp_path / "out"
     given = ["run", "-i", rows, "-o", out, "--task", "generate", "--model", "embedded"]
     given += ["--max-new-tokens", TOO_LONG]
 
-    code, said = ended(ray_address, *given)
+    code, said = call(*given)
 
     assert code == 6, said
     assert "error: all 2 rows failed" in said
@@ -55,12 +42,12 @@ def test_a_job_that_filled_no_row_is_finished_and_ends_with_6(ray_address, rows,
     assert call("status", "-o", out)[0] in (0, None)
 
 
-def test_an_evaluation_reports_no_score_where_every_row_failed(ray_address, rows, tmp_path):
+def test_an_evaluation_reports_no_score_where_every_row_failed(ray_local, rows, tmp_path):
     out = tmp_path / "out"
     given = ["evaluate", "--suite", "lists,custom", "--model", "embedded", "-o", out, "-n", 2]
     given += ["--data", rows, "--reference-column", "answer", "--max-new-tokens", TOO_LONG]
 
-    code, said = ended(ray_address, *given)
+    code, said = call(*given)
 
     assert code == 6, said
     assert "every row failed, so nothing was measured of custom@full" in said

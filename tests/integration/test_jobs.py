@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,13 +102,12 @@ def arguments(folder, out, **changed):
     return [str(value) for value in given]
 
 
-def start(address, *given, cwd=None) -> subprocess.Popen[str]:
+def start(address, *given) -> subprocess.Popen[str]:
     """A driver as a process group of its own."""
     environment = os.environ | {"RAY_ADDRESS": address}
     return subprocess.Popen(
         [sys.executable, "-m", "jobs", *map(str, given)],
         env=environment,
-        cwd=cwd,
         stderr=subprocess.STDOUT,
         stdout=subprocess.PIPE,
         text=True,
@@ -116,15 +115,15 @@ def start(address, *given, cwd=None) -> subprocess.Popen[str]:
     )
 
 
-def finish(driver) -> str:
-    """What a driver printed; it must end well."""
-    said, _ = driver.communicate(timeout=DRIVER_S)
-    assert driver.returncode == 0, said
+def finish(*given) -> str:
+    """What a command in this process printed; it must end well."""
+    code, said = call(*given)
+    assert not code, said
     return said
 
 
 def call(*given) -> tuple[object, str]:
-    """Exit code and words of a command that has nothing to drive."""
+    """Exit code and words of a command in this process, on the Ray of this process."""
     said = io.StringIO()
     with pytest.raises(SystemExit) as end, redirect_stdout(said), redirect_stderr(said):
         main([str(value) for value in given])
@@ -151,7 +150,7 @@ def wait_for(condition, driver, seconds=DRIVER_S):
 @pytest.fixture(scope="module")
 def whole(folder, ray_address) -> JobFolder:
     """An uninterrupted run."""
-    said = finish(start(ray_address, *arguments(folder, folder / "whole")))
+    said = finish(*arguments(folder, folder / "whole"))
     assert f"of {LIMIT} rows" in said
     return JobFolder(folder / "whole")
 
@@ -184,8 +183,8 @@ def resumed(killed, ray_address, tmp_path_factory) -> JobFolder:
     shutil.copy(part, part.with_name("part-half-00000000-0.parquet"))
     shutil.copy(log.path / f"{name}.parquet", log.path / "part-half-00000000.pending.parquet")
     shutil.copy(part, part.with_name("part-stray-00000000-0.parquet"))
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    finish(start(ray_address, "resume", "-o", killed.folder.out, cwd=elsewhere))
+    with chdir(tmp_path_factory.mktemp("elsewhere")):
+        finish("resume", "-o", killed.folder.out)
     return killed.folder
 
 

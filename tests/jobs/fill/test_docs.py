@@ -52,22 +52,21 @@ def test_the_guide_names_every_engine_setting_that_changes_no_row():
 
 
 @pytest.mark.ray
-def test_the_examples_run_in_order_on_a_local_ray(tmp_path, monkeypatch, capsys):
-    """`run` as a user runs it; the commands that need no Ray in this process, to save its start."""
+def test_the_examples_run_in_order(ray_local, tmp_path, monkeypatch, capsys):
+    """The first as a user runs it, with a Ray of its own; the others in this process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     subprocess.run([sys.executable, "-c", blocks("python")[0]], check=True)
     (tmp_path / "job.yaml").write_text(blocks("yaml")[0])
 
-    for line in "".join(blocks("sh")).splitlines():
+    first, *others = "".join(blocks("sh")).splitlines()
+    subprocess.run([sys.executable, *shlex.split(first)[1:]], check=True)
+    for line in others:
         arguments = shlex.split(line)
         assert arguments[:3] == ["python", "-m", "jobs"]
-        if arguments[3] == "run":
-            subprocess.run([sys.executable, *arguments[1:]], check=True)
-        else:
-            with pytest.raises(SystemExit) as end:
-                main(arguments[3:])
-            assert not end.value.code
+        with pytest.raises(SystemExit) as end:
+            main(arguments[3:])
+        assert not end.value.code
 
     assert "3 rows in and out" in capsys.readouterr().out
     rows = pq.read_table("filled/data").sort_by("src_row").to_pylist()

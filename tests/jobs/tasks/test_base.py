@@ -10,25 +10,15 @@ import pytest
 from jobs.common.errors import Refused
 from jobs.evaluate.suite import Question
 from jobs.evaluate.suites import SuiteOptions, build_suite
-from jobs.tasks import countdown, equations, lists, prose, sudoku
 from jobs.tasks.base import EOS, MASK, Keyed, Problem, Sample, draw_distinct, is_held_out
+from jobs.train.corpus import TASK_VARIANTS
 from tests.jobs.evaluate.pieces import pieces_of
-
-TASK_VARIANTS = {
-    "sudoku": (sudoku.sample_in_place, sudoku.holds_out),
-    "sudoku-answer": (sudoku.sample_answer, sudoku.holds_out),
-    "countdown": (countdown.mini_sample, countdown.holds_out),
-    "equation": (equations.sample, equations.holds_out),
-    "lists": (lists.sample, lists.holds_out),
-    "prose": (prose.sample, prose.holds_out),
-}
-"""What training samples, and how it tells a problem that it must not see."""
 
 NATIVE = {
     "sudoku4": ("sudoku", "sudoku-answer"),
     "countdown3-mini": ("countdown",),
     "infill-eq": ("equation",),
-    "infill-text": ("prose",),
+    "infill-text": ("prose", "prose-long"),
     "lists": ("lists",),
 }
 """Suites of the embedded checkpoint, and its task variants that could show their problems."""
@@ -60,7 +50,7 @@ def key_of(variant: str, text: str) -> str:
         return text.split("=")[0]
     if variant in ("sudoku", "sudoku-answer"):
         return text.split("=")[0].replace(MASK, "0")
-    return re.sub(f"{MASK}+", MASK, text.replace(EOS, "")) if variant == "prose" else text
+    return re.sub(f"{MASK}+", MASK, text.replace(EOS, "")) if variant.startswith("prose") else text
 
 
 def test_the_split_is_stable_and_takes_about_an_eighth():
@@ -101,13 +91,13 @@ def test_training_tells_every_question_of_a_native_suite(name):
             text = shown(question)
             if variant == "sudoku-answer":
                 text = text.replace(MASK, "0") + "=" + MASK * 19
-            assert TASK_VARIANTS[variant][1](text), text
+            assert TASK_VARIANTS[variant].holds_out(text), text
 
 
 @pytest.mark.parametrize("name", TASK_VARIANTS)
 def test_what_training_keeps_is_no_held_out_problem(name):
     """The puzzle of `sudoku-answer` is its prompt: of its answer nothing is promised."""
-    sample, holds_out = TASK_VARIANTS[name]
+    sample, holds_out = TASK_VARIANTS[name].sample, TASK_VARIANTS[name].holds_out
     suite = next(suite for suite, variants in NATIVE.items() if name in variants)
     few = SuiteOptions(num=150, givens=(2,)) if suite == "sudoku4" else SuiteOptions(num=400)
     asked = {key_of(name, shown(question)) for question in build_suite(suite, few).questions}
@@ -123,7 +113,7 @@ def test_what_training_keeps_is_no_held_out_problem(name):
 
 @pytest.mark.parametrize("name", TASK_VARIANTS)
 def test_samples_depend_on_the_generator_alone(name):
-    sample = TASK_VARIANTS[name][0]
+    sample = TASK_VARIANTS[name].sample
 
     first, second = ([sample(rng) for _ in range(20)] for rng in map(np.random.default_rng, (3, 3)))
 

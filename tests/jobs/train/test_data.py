@@ -15,7 +15,7 @@ from jobs.train.corpus import TASK_VARIANTS, noisy_rows, shares
 from jobs.train.data import MixSource, RowSource, feed
 from jobs.train.order import rows_of_update
 from jobs.train.sft import EncodedRow
-from tests.jobs.train.trainrun import RAY_WARNS, spec_of
+from tests.jobs.train.trainrun import spec_of
 
 EOS = 256
 
@@ -157,7 +157,6 @@ def test_micro_batches_are_the_batch():
 
 
 @pytest.mark.ray
-@RAY_WARNS
 def test_ray_data_feeds_every_update_once_in_order(ray_local):
     source = MixSource(spec_of(), EOS)
 

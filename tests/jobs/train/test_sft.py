@@ -13,7 +13,7 @@ from jobs.common.errors import JobError, Refused
 from jobs.train.model import prepare
 from jobs.train.sft import EncodedRow, encode, layout_of, noisy_row
 from jobs.train.store import build_store
-from tests.jobs.train.trainrun import RAY_WARNS, spec_of
+from tests.jobs.train.trainrun import spec_of
 
 EOS = 256
 CHAT = [
@@ -114,7 +114,6 @@ def data(tmp_path):
 
 
 @pytest.mark.ray
-@RAY_WARNS
 def test_the_store_holds_every_row_that_fits_in_order(tmp_path, data, ray_local):
     parquet = {"parquet": str(data), "mix": None, "max_length": 11, "eos_slack": 2}
     spec = spec_of(tmp_path / "out", **parquet, on_long="drop")

@@ -27,7 +27,7 @@ from jobs.train.driver import train
 from jobs.train.loop import rate, run_updates
 from jobs.train.metrics import Metrics, read_metrics
 from jobs.train.network import collate, local_of
-from tests.jobs.train.trainrun import RAY_WARNS, TINY, fresh, spec_of, train_here
+from tests.jobs.train.trainrun import TINY, fresh, spec_of, train_here
 
 
 def quiet(line: str) -> None:
@@ -204,7 +204,6 @@ def kill_a_worker(output: Path, after_update: int, killed: list[int]) -> None:
 
 
 @pytest.mark.ray
-@RAY_WARNS
 def test_two_workers_one_of_them_killed_give_the_losses_of_one(tmp_path, ray_local):
     """On gloo: the same losses to rounding, through a SIGKILL and the checkpoint before it."""
     spec = spec_of(tmp_path / "out", updates=60, num_workers=2, checkpoint_every=20)
@@ -241,6 +240,7 @@ def check_output(output: Path, state) -> None:
     assert card["tokens"] == state.progress.tokens
     assert card["log"][-1]["update"] == 60
     assert set(card["data"]) == {"generator", "rows_sha256", "seen"}
+    assert card["started_from"] is None
     model = load_model(output, dtype=torch.float32, device="cpu")
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, state.average[name], rtol=2e-2, atol=2e-2)
@@ -281,7 +281,6 @@ def test_a_driver_killed_hard_and_run_again_gives_the_uninterrupted_weights(tmp_
 
 @pytest.mark.ray
 @pytest.mark.slow
-@RAY_WARNS
 def test_sharded_training_gives_the_losses_of_one_worker(tmp_path, ray_local):
     """FSDP2 on gloo and CPUs: the wrapping, the shards of the checkpoint, the export."""
     spec = spec_of(tmp_path / "out", parallel="fsdp", num_workers=2, checkpoint_every=5)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 
 from jobs.train.config import TrainSpec
 from jobs.train.loop import new_state, run_updates
 from jobs.train.model import prepare
 from jobs.train.worker import source_of
-
-RAY_WARNS = pytest.mark.filterwarnings("ignore:`use_:DeprecationWarning")
-"""Ray 2.60 warns of its own defaults when a process first makes a data context."""
 
 TINY = {
     "mix": {"sudoku": 2, "lists": 1, "prose": 1},
