@@ -21,7 +21,10 @@ COUNT = (1, None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """Settings of an engine; on a CPU in float32 only `parity` and `compile` change tokens."""
+    """Settings of an engine; on a CPU in float32 only `parity` and `compile` change tokens.
+
+    What is left open (none, auto) is chosen for the device when it is made, and then reads so.
+    """
 
     device: str = field(
         default="cpu",
@@ -30,8 +33,12 @@ class EngineConfig:
         ),
     )
     dtype: DType = field(
-        default="float32",
-        metadata=declare("Precision of weights and activations; scores are float32", DEVICE),
+        default="auto",
+        metadata=declare(
+            "Precision of weights and activations, scores are float32; auto: bfloat16 on CUDA, "
+            "float32 on a CPU",
+            DEVICE,
+        ),
     )
     attention: Attention | None = field(
         default=None,
@@ -67,7 +74,7 @@ class EngineConfig:
         ),
     )
     max_logit_rows: int = field(
-        default=128,
+        default=512,
         metadata=declare(
             "Rows of logits that exist at one time", BATCHING, COUNT, changes_tokens=False
         ),
@@ -95,18 +102,38 @@ class EngineConfig:
         default=False,
         metadata=declare("Compile norms and MLPs with torch.compile; may round otherwise", SPEED),
     )
-    cuda_graphs: bool = field(
-        default=False, metadata=declare("Run small steps as CUDA graphs (varlen alone)", SPEED)
+    cuda_graphs: bool | None = field(
+        default=None,
+        metadata=declare("Run small steps as CUDA graphs; none: where attention is varlen", SPEED),
+    )
+    async_scheduling: bool | None = field(
+        default=None,
+        metadata=declare(
+            "Prepare a large step while the device runs another; none: on CUDA",
+            SPEED,
+            changes_tokens=False,
+        ),
     )
 
     def __post_init__(self) -> None:
         check_options(self)
+        self._choose()
         if self.attention == "varlen" and not self._has_varlen:
             allowed = "sdpa: varlen needs device cuda and dtype bfloat16 or float16"
             raise InvalidRequest("attention", self.attention, allowed)
         if self.cuda_graphs and self.attention_backend != "varlen":
             allowed = "false: graphs need varlen attention, which needs device cuda and 16 bits"
             raise InvalidRequest("cuda_graphs", self.cuda_graphs, allowed)
+
+    def _choose(self) -> None:
+        """Put in place of what is left open what suits the device."""
+        is_cuda = self.device.startswith("cuda")
+        if self.dtype == "auto":
+            object.__setattr__(self, "dtype", "bfloat16" if is_cuda else "float32")
+        if self.cuda_graphs is None:
+            object.__setattr__(self, "cuda_graphs", self.attention_backend == "varlen")
+        if self.async_scheduling is None:
+            object.__setattr__(self, "async_scheduling", is_cuda)
 
     @property
     def attention_backend(self) -> Attention:

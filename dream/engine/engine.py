@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -12,13 +13,15 @@ import torch.distributed as dist
 
 from dream.canvas import Canvas
 from dream.engine.batch import Batch, collate
+from dream.engine.capture import CaptureCuda
 from dream.engine.config import EngineConfig
 from dream.engine.exactness import is_bit_exact
-from dream.engine.graphs import CaptureCuda, ForwardGraphs
+from dream.engine.graphs import StepGraphs
 from dream.engine.history import HistoryPool
 from dream.engine.limits import Limits
 from dream.engine.memory import free_memory
-from dream.engine.runner import HostCommit, ModelRunner, Stage
+from dream.engine.readback import HostCommit
+from dream.engine.runner import Launched, ModelRunner, Stage
 from dream.engine.scheduler import Scheduler
 from dream.engine.slots import SlotPool
 from dream.engine.stats import EngineStats
@@ -78,13 +81,15 @@ class Engine:
             eos_ids=self.eos_token_ids,
             max_logit_rows=config.max_logit_rows,
             histories=HistoryPool(config.max_cache_tokens, self._device),
-            graphs=ForwardGraphs(model, CaptureCuda()) if config.cuda_graphs else None,
+            graphs=self._graphs(model),
         )
         self._scheduler = Scheduler(
             max_num_batched_tokens=config.max_num_batched_tokens,
             quantum=config.quantum,
             slots=SlotPool(config.max_cache_tokens),
+            halves=bool(config.async_scheduling),
         )
+        self._launched: deque[Launched] = deque()
         self._canvases: dict[str, Canvas] = {}
         self._finished: dict[str, Completion] = {}
 
@@ -148,12 +153,14 @@ class Engine:
 
     def step(self) -> list[StepEvent]:
         """Run one packed forward for as many requests as fit, and commit their next tokens."""
-        canvases = self._scheduler.schedule()
-        if not canvases:
+        if not self._launched:
+            self._launch()
+        if self.config.async_scheduling:  # the next step's work, while the device runs this one
+            self._launch()
+        if not self._launched:
             return []
-        self._runner.trace("collate")
-        batch = collate(canvases, self._device, self._cache)
-        return self._apply(batch, self._runner.run(batch))
+        step = self._launched.popleft()
+        return self._apply(step.batch, self._runner.read(step))
 
     def collect(self) -> list[Completion]:
         """Completions since the last call, in the order they finished."""
@@ -202,6 +209,13 @@ class Engine:
         self.stats.token_forwards += estimate.forward_passes * template.num_tokens
         return estimate.log_likelihood
 
+    def _launch(self) -> None:
+        """Put the next step on the device, if one is due."""
+        if canvases := self._scheduler.schedule():
+            self._runner.trace("collate")
+            batch = collate(canvases, self._device, self._cache)
+            self._launched.append(self._runner.launch(batch))
+
     def _canvas(self, request: Request, before: Canvas | None = None) -> Canvas:
         return Canvas(
             request,
@@ -223,6 +237,8 @@ class Engine:
         events: list[StepEvent] = []
         starts = [0, *accumulate(batch.picked)]
         for place, canvas in enumerate(batch.canvases):
+            if self._canvases.get(canvas.request.id) is not canvas:
+                continue  # aborted since the step was launched
             rows = slice(starts[place], starts[place] + counts[place])
             positions = batch.positions_N[commit.rows_C[rows]]
             order = positions.argsort()
@@ -268,6 +284,11 @@ class Engine:
         self.stats.token_forwards += len(batch.token_ids_T)
         self.stats.logit_rows += len(batch.positions_N)
         self.stats.committed_tokens += committed
+
+    def _graphs(self, model: DreamModel) -> StepGraphs | None:
+        if not self.config.cuda_graphs:
+            return None
+        return StepGraphs(model, CaptureCuda(), self.config.max_logit_rows)
 
     def _suppressed_ids(self) -> list[int]:
         """The mask id and the ids that have no token; none in parity mode."""

@@ -1,12 +1,13 @@
 """From a batch to what it commits: one packed forward, the head where it is needed, the rule.
 
-Nothing here waits for the device but `_to_host`.
+Nothing here waits for the device but `ModelRunner.read`.
 Letters: T packed rows, E hidden width, N candidate rows, V vocabulary, C committed rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,15 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dream.engine.batch import Batch, RuleBatch
-from dream.engine.graphs import ForwardGraphs
+from dream.engine.graphs import StepGraphs, Tail
 from dream.engine.groups import Group
 from dream.engine.history import HistoryPool
+from dream.engine.readback import HostCommit, Readback
 from dream.memory import WHOLE_ROWS
 from dream.model.modeling import DreamModel
 from dream.remasking import Commit, Ranked, apply_rules, stable_order
-from dream.sampling import Certainty, Drawn, certainty, sample
+from dream.sampling import Certainty, Drawn, RowParams, certainty, sample
 
-__all__ = ["HostCommit", "ModelRunner", "Stage"]
+__all__ = ["Launched", "ModelRunner", "Stage"]
 
 Stage = Literal["collate", "forward", "sample", "head", "draw", "read", "done"]
 """What begins in a step: packing; the body; sampling, which for each chunk of rows is `head` and
@@ -40,15 +42,13 @@ class Sampled(NamedTuple):
     sure: Certainty
 
 
-class HostCommit(NamedTuple):
-    """A `remasking.Commit` on the host; open_N: candidates whose filters need another look."""
+class Launched(NamedTuple):
+    """A step that the device works on, and what reading it may need once more."""
 
-    rows_C: NDArray[np.int64]
-    token_ids_C: NDArray[np.int64]
-    probs_C: NDArray[np.float32]
-    counts_R: NDArray[np.int64] | None
-    forced_R: NDArray[np.int64] | None
-    open_N: NDArray[np.int64]
+    batch: Batch
+    hidden_NE: Tensor
+    sampled: Sampled
+    readback: Readback
 
 
 class ModelRunner:
@@ -65,34 +65,78 @@ class ModelRunner:
         eos_ids: Iterable[int],
         max_logit_rows: int,
         histories: HistoryPool,
-        graphs: ForwardGraphs | None = None,
+        graphs: StepGraphs | None = None,
     ) -> None:
         self._model = model
         self._suppressed = torch.tensor(suppressed, dtype=torch.int64, device=model.device)
         self._eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.int64, device=model.device)
         self._max_logit_rows = max_logit_rows
         self._histories = histories
-        self._forward = model if graphs is None else graphs.forward
+        self._graphs = graphs
         self._logits_MV = self._buffer()
         self.trace: Callable[[Stage], None] = _ignore
 
     @torch.inference_mode()
-    def run(self, batch: Batch) -> HostCommit:
-        """What a step commits; rows that filters left open are drawn again from all logits."""
+    def launch(self, batch: Batch) -> Launched:
+        """Put a step on the device: forward, sampling, and the copy of what it commits."""
         self.trace("forward")
-        hidden_NE: Tensor = self._forward(batch.token_ids_T, batch.layout)
-        self.trace("sample")
-        sampled = self._sample(hidden_NE, batch)
-        commit = self._to_host(self._select(sampled, batch), sampled)
+        hidden_NE, sampled = self._forward(batch)
+        if sampled is None:
+            self.trace("sample")
+            sampled = self._sample(hidden_NE, batch)
+        readback = Readback(self._select(sampled, batch), sampled.drawn.is_open_N)
+        return Launched(batch, hidden_NE, sampled, readback)
+
+    @torch.inference_mode()
+    def read(self, launched: Launched) -> HostCommit:
+        """What a step commits; rows that filters left open are drawn again from all logits."""
+        batch, hidden_NE, sampled, readback = launched
+        self.trace("read")
+        commit = readback.wait()
+        self.trace("done")
         if not len(commit.open_N):
             return commit
         self.trace("sample")
         whole = self._sample_whole(sampled, commit.open_N, hidden_NE, batch)
-        return self._to_host(self._select(whole, batch), whole)
+        readback = Readback(self._select(whole, batch), whole.drawn.is_open_N)
+        self.trace("read")
+        commit = readback.wait()
+        self.trace("done")
+        return commit
 
     def forget(self, slots: NDArray[np.int64]) -> None:
         """Empty the histories of these slots."""
         self._histories.forget(torch.from_numpy(slots).to(self._model.device, non_blocking=True))
+
+    def _forward(self, batch: Batch) -> tuple[Tensor, Sampled | None]:
+        """Hidden states of the candidates, and their tokens where a graph draws them."""
+        if self._graphs is None:
+            return self._model(batch.token_ids_T, batch.layout), None
+        tail = self._tail(batch.groups)
+        hidden_NE, values = self._graphs.run(batch.token_ids_T, batch.layout, tail)
+        if any(group.key.width for group in batch.groups):  # the next step may run before a redraw
+            hidden_NE = hidden_NE.clone()
+            values = None if values is None else tuple(value.clone() for value in values)
+        if values is None:
+            return hidden_NE, None
+        return hidden_NE, Sampled(Drawn(*values[:4]), Certainty(*values[4:]))
+
+    def _tail(self, groups: Sequence[Group]) -> Tail | None:
+        """The sampling of a step whose rows all have one key; None for what keeps state."""
+        group, *others = groups
+        if others or group.key.history or group.key.is_annealed:
+            return None
+        is_given = [value is not None for value in group.params]
+
+        def call(hidden_NE: Tensor, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            values = iter(given)
+            params = RowParams(*(next(values) if one else None for one in is_given))
+            rows = slice(0, len(hidden_NE))
+            same = replace(group, rows=rows, params=params)
+            sampled = _joined(list(self._sample_chunk(hidden_NE, same, rows)))
+            return (*sampled.drawn, *sampled.sure)
+
+        return Tail(group.key, tuple(value for value in group.params if value is not None), call)
 
     def _sample(self, hidden_NE: Tensor, batch: Batch) -> Sampled:
         """Draw and score every candidate, chunk by chunk."""
@@ -134,20 +178,6 @@ class ModelRunner:
         rows_C = order_N[batch.picks_C]
         tokens_C, probs_C = drawn.token_ids_N[rows_C], drawn.probs_N[rows_C]
         return Commit(rows_C, tokens_C, probs_C, counts_R, forced_R)
-
-    def _to_host(self, commit: Commit, sampled: Sampled) -> HostCommit:
-        """Copy a commit to the host at once: the one place of a step that waits for the device."""
-        self.trace("read")
-        probs = commit.probs_C.float().view(torch.int32)
-        told = [part for part in commit[3:] if part is not None]
-        parts = [commit.rows_C, commit.token_ids_C, probs, sampled.drawn.is_open_N, *told]
-        joined = torch.cat([part.long() for part in parts]).cpu().numpy()
-        self.trace("done")
-        ends = np.cumsum([len(part) for part in parts])[:-1]
-        rows, tokens, bits, is_open, *counts = np.split(joined, ends)
-        counts_R, forced_R = counts or (None, None)
-        probs_C = bits.astype(np.int32).view(np.float32)
-        return HostCommit(rows, tokens, probs_C, counts_R, forced_R, is_open.nonzero()[0])
 
     def _buffer(self) -> Tensor | None:
         """Where the logits of every chunk go, on one CPU; CUDA's allocator keeps its own."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import accumulate
 
 from dream.canvas import Canvas
 from dream.engine.slots import SlotPool
@@ -10,12 +12,20 @@ from dream.engine.slots import SlotPool
 __all__ = ["Scheduler"]
 
 
+LEAST_HALF = 2048
+"""Tokens of a step from which on it keeps a GPU as busy as a larger one."""
+
+
 @dataclass(slots=True)
 class _Entry:
-    """Token-forwards of a canvas: computed in its present time slice, and still to run."""
+    """Token-forwards of a canvas: computed in its present time slice, and still to run.
+
+    is_running: it is in a step that has not been read yet.
+    """
 
     served: int
     pending: int
+    is_running: bool = False
 
 
 class Scheduler:
@@ -25,9 +35,22 @@ class Scheduler:
     token-forwards. Most requests finish within one slice, so they run first come, first served. A
     canvas that needs more goes on behind those that wait by then, so nobody waits for more than
     one slice of each canvas before it. Slots for what is kept between steps are held to the end.
+
+    With `halves`, what would be one step becomes two of at least `least_half` tokens each, so that
+    the host works on one of them while the device runs the other.
     """
 
-    def __init__(self, *, max_num_batched_tokens: int, quantum: int, slots: SlotPool) -> None:
+    def __init__(
+        self,
+        *,
+        max_num_batched_tokens: int,
+        quantum: int,
+        slots: SlotPool,
+        halves: bool = False,
+        least_half: int = LEAST_HALF,
+    ) -> None:
+        self._halves = halves
+        self._least_half = least_half
         self._max_num_batched_tokens = max_num_batched_tokens
         self._quantum = quantum
         self._slots = slots
@@ -48,8 +71,9 @@ class Scheduler:
         self.update(canvas)
 
     def update(self, canvas: Canvas) -> None:
-        """Count anew what a canvas still has to run."""
+        """Count anew what a canvas still has to run; its step has been read."""
         entry = self._entries[canvas]
+        entry.is_running = False
         now = canvas.pending_token_forwards
         self._pending += now - entry.pending
         entry.pending = now
@@ -62,26 +86,50 @@ class Scheduler:
             canvas.slots = None
 
     def schedule(self) -> list[Canvas]:
-        """The canvases of the next step: the first in line that fit, which is one at least."""
+        """The canvases of the next step: the first in line that fit, which is one at least.
+
+        Beside a step that has not been read: those that fit beside it, or none if they are few.
+        """
+        chosen = self._first_in_line()
+        if self._halves:
+            chosen = self._half(chosen)
+        for canvas in chosen:
+            self._serve(canvas)
+        return chosen
+
+    def _half(self, chosen: list[Canvas]) -> list[Canvas]:
+        """The first half, if both are large enough; beside a running step all, or none."""
+        is_beside = any(entry.is_running for entry in self._entries.values())
+        sums = list(accumulate(canvas.num_step_tokens for canvas in chosen))
+        total = sums[-1] if sums else 0
+        if is_beside:
+            return chosen if total >= self._least_half else []
+        if total < 2 * self._least_half:
+            return chosen
+        cut = bisect_left(sums, total / 2) + 1
+        return chosen[:cut] if total - sums[cut - 1] >= self._least_half else chosen
+
+    def _first_in_line(self) -> list[Canvas]:
         chosen: list[Canvas] = []
-        num_tokens = 0
+        num_tokens = sum(c.num_step_tokens for c, e in self._entries.items() if e.is_running)
         has_slots = True
-        for canvas in self._entries:
+        for canvas, entry in self._entries.items():
+            if entry.is_running:
+                continue
             if canvas.request.params.keeps_state and canvas.slots is None:
                 canvas.slots = self._slots.acquire(len(canvas)) if has_slots else None
                 has_slots = canvas.slots is not None
                 if not has_slots:
                     continue
-            if chosen and num_tokens + canvas.num_step_tokens > self._max_num_batched_tokens:
+            if num_tokens and num_tokens + canvas.num_step_tokens > self._max_num_batched_tokens:
                 break
             chosen.append(canvas)
             num_tokens += canvas.num_step_tokens
-        for canvas in chosen:
-            self._serve(canvas)
         return chosen
 
     def _serve(self, canvas: Canvas) -> None:
         entry = self._entries[canvas]
+        entry.is_running = self._halves
         entry.served += canvas.num_step_tokens
         if entry.served >= self._quantum:
             entry.served = 0
