@@ -26,7 +26,7 @@ from ray import serve
 
 from cluster.topology import replica_resources
 from deployments.endpoints import IngressConfig
-from deployments.fields import with_options
+from deployments.fields import PresetName, with_options
 from deployments.ingress import Ingress
 from deployments.replica import DreamReplica, ReplicaConfig
 from dream import DreamError, EngineConfig, InvalidRequest
@@ -49,7 +49,8 @@ class AppArgs(BaseModel):
     """Arguments of the app: these, and every setting of `EngineConfig` under its own name.
 
     model: checkpoint folder, hub id, or `embedded`. model_id: its name in requests; by default
-    the hub id, or the folder's name. num_cpus: what a replica asks of Ray; `threads` follows it.
+    the hub id, or the folder's name. preset: published defaults for what requests leave out; none
+    shows and applies no preset. num_cpus: what a replica asks of Ray; `threads` follows it.
     max_ongoing_requests: requests one replica works on; above it they wait, at most
     max_queued_requests of them at each ingress, and then are refused as overloaded.
     max_token_forwards: canvas tokens x steps of one request, over all prompts and choices.
@@ -62,6 +63,7 @@ class AppArgs(BaseModel):
 
     model: Annotated[str, Field(min_length=1)]
     model_id: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    preset: PresetName | None = None
     num_cpus: Annotated[float, Field(gt=0)] = 1.0
     start_attempts: Count = 1
     max_ongoing_requests: Count = 64
@@ -148,6 +150,7 @@ def _ingress_config(args: AppArgs) -> IngressConfig:
         body_timeout_s=args.body_timeout_s,
         timeout_s=args.timeout_s,
         max_token_forwards=args.max_token_forwards,
+        preset=args.preset,
     )
 
 

@@ -8,6 +8,7 @@ __all__ = [
     "DreamError",
     "EngineError",
     "InvalidRequest",
+    "LengthTokenRefused",
     "MemoryExceeded",
     "NotBitExact",
 ]
@@ -32,6 +33,10 @@ class InvalidRequest(DreamError, ValueError):
 
 class ContextLengthExceeded(InvalidRequest):
     """The template, or what it may grow to, is longer than the model's context."""
+
+
+class LengthTokenRefused(InvalidRequest):
+    """A token that changes the length of a hole: holes of unknown length are not served yet."""
 
 
 class MemoryExceeded(InvalidRequest):
