@@ -30,8 +30,10 @@ from deployments.fields import PresetName, with_options
 from deployments.ingress import Ingress
 from deployments.replica import DreamReplica, ReplicaConfig
 from dream import DreamError, EngineConfig, InvalidRequest
+from dream.dtypes import QUANTIZED
 from dream.model.config import read_config
 from dream.model.loader import checkpoint_files, resolve
+from dream.model.quantize import check_quantizer
 from dream.options import options_of
 
 __all__ = ["AppArgs", "AppError", "build_app"]
@@ -112,7 +114,7 @@ def build_app(args: AppArgs) -> serve.Application:
     """
     engine = args.engine
     if not _is_for_a_cluster():
-        _check_this_machine(args.model, engine.device)
+        _check_this_machine(args.model, engine)
     resources = replica_resources(
         device="cuda" if engine.device == "cuda" else "cpu", num_cpus=args.num_cpus
     )
@@ -170,9 +172,11 @@ def _is_for_a_cluster() -> bool:
     return ray.is_initialized() or "RAY_ADDRESS" in os.environ
 
 
-def _check_this_machine(model: str, device: str) -> None:
-    """AppError for a checkpoint that is not there, is none, or has no GPU to run on."""
+def _check_this_machine(model: str, engine: EngineConfig) -> None:
+    """AppError for a checkpoint that is not there, is none, or has no GPU or package to run on."""
     try:
+        if engine.dtype in QUANTIZED:
+            check_quantizer(engine.dtype)
         if model == "embedded" or Path(model).is_dir() or model.startswith((".", "/", "~")):
             folder = resolve(model)
             read_config(folder)
@@ -181,7 +185,7 @@ def _check_this_machine(model: str, device: str) -> None:
             _check_hub_id(model)
     except (DreamError, HFValidationError, OSError) as error:
         raise AppError(f"model={model!r} cannot be served: {error}{ELSEWHERE}") from None
-    if device == "cuda" and not torch.cuda.is_available():
+    if engine.device == "cuda" and not torch.cuda.is_available():
         raise AppError(f"device='cuda': torch finds no CUDA device on this machine{ELSEWHERE}")
 
 

@@ -10,6 +10,7 @@ __all__ = [
     "InvalidRequest",
     "LengthTokenRefused",
     "MemoryExceeded",
+    "MissingExtra",
     "NotBitExact",
 ]
 
@@ -50,6 +51,10 @@ class MemoryExceeded(InvalidRequest):
 
 class CheckpointError(DreamError):
     """A checkpoint that cannot be loaded; names the file or tensor that is wrong."""
+
+
+class MissingExtra(DreamError):
+    """A setting needs a package that is not installed; names the extra that brings it."""
 
 
 class EngineError(DreamError):

@@ -29,7 +29,7 @@ NEVER_IN_DREAM = {"ray", "fastapi", "pydantic", "starlette", "typer", "pyarrow"}
 
 DREAM_FLOORS = [
     {"errors", "options", "conflicts", "template", "text", "params", "request", "growth", "memory"}
-    | {"presets"},
+    | {"presets", "dtypes", "shape"},
     {"canvas", "order", "window", "timetable", "sampling", "noise"},
     {"remasking", "model", "likelihood"},
     {"engine"},

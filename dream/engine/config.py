@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dream.dtypes import QUANTIZED, DType, check_unsplit, compute_dtype
 from dream.errors import InvalidRequest
-from dream.memory import DType
 from dream.options import check_options, declare
 
 __all__ = ["Attention", "EngineConfig"]
@@ -31,7 +31,10 @@ class EngineConfig:
     )
     dtype: DType = field(
         default="float32",
-        metadata=declare("Precision of weights and activations; scores are float32", DEVICE),
+        metadata=declare(
+            "Precision; int8 and fp8 keep weights of the blocks in 8 bits, and are approximate",
+            DEVICE,
+        ),
     )
     attention: Attention | None = field(
         default=None,
@@ -101,6 +104,7 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
+        check_unsplit(self.dtype, self.tensor_parallel)
         if self.attention == "varlen" and not self._has_varlen:
             allowed = "sdpa: varlen needs device cuda and dtype bfloat16 or float16"
             raise InvalidRequest("attention", self.attention, allowed)
@@ -109,10 +113,20 @@ class EngineConfig:
             raise InvalidRequest("cuda_graphs", self.cuda_graphs, allowed)
 
     @property
+    def compute_dtype(self) -> str:
+        """What activations are in, and every weight that is not in 8 bits."""
+        return compute_dtype(self.dtype, self.device)
+
+    @property
+    def approximation(self) -> str | None:
+        """The approximate mode of all requests, by name; None for an exact engine."""
+        return f"dtype={self.dtype}" if self.dtype in QUANTIZED else None
+
+    @property
     def attention_backend(self) -> Attention:
         """The backend that runs: the variable-length kernel needs CUDA and 16 bits."""
         return self.attention or ("varlen" if self._has_varlen else "sdpa")
 
     @property
     def _has_varlen(self) -> bool:
-        return self.device.startswith("cuda") and self.dtype != "float32"
+        return self.device.startswith("cuda") and self.compute_dtype != "float32"

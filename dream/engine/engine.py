@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from dream.canvas import Canvas
+from dream.dtypes import QUANTIZED
 from dream.engine.batch import Batch, collate
 from dream.engine.config import EngineConfig
 from dream.engine.exactness import is_bit_exact
@@ -73,7 +74,7 @@ class Engine:
         self._cache = KeyValueCache(
             shape,
             config.max_cache_tokens,
-            DTYPES[config.dtype],
+            DTYPES[config.compute_dtype],
             self._device,
             config.tensor_parallel,
         )
@@ -106,7 +107,8 @@ class Engine:
         _check_processes(config.tensor_parallel)
         network = load_model(
             folder,
-            dtype=DTYPES[config.dtype],
+            dtype=DTYPES[config.compute_dtype],
+            quantized=config.dtype if config.dtype in QUANTIZED else None,
             device=config.device,
             backend=config.attention_backend,
             tensor_parallel=config.tensor_parallel,
@@ -217,6 +219,7 @@ class Engine:
             eos_ids=self.eos_token_ids,
             can_exit_early=not self.config.parity,
             is_bit_exact=self.is_bit_exact,
+            approximation=self.config.approximation,
             before=before,
         )
 

@@ -333,7 +333,7 @@ def test_do_sample_false_is_greedy_and_says_what_it_does_not_use(engine):
         ("steps", "pretrained=embedded,steps=0"),
         ("mc_num", "pretrained=embedded,mc_num=0"),
         ("batch_size", "pretrained=embedded,mc_num=8,mc_batch_size=3"),
-        ("dtype", "pretrained=embedded,dtype=int8"),
+        ("dtype", "pretrained=embedded,dtype=int4"),
         ("device", "pretrained=embedded,device=warp"),
     ],
 )
