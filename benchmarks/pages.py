@@ -12,6 +12,7 @@ from benchmarks.markdown import Sections, filled
 from benchmarks.module_list import module_sections
 from benchmarks.option_tables import option_sections
 from benchmarks.performance_page import performance_sections
+from benchmarks.preset_table import preset_sections
 from dream import EngineConfig, SamplingParams
 
 __all__ = ["DOCS", "PAGES", "main"]
@@ -22,6 +23,7 @@ PAGES: dict[str, Sections] = {
     "decoding.md": option_sections(SamplingParams),
     "engine-settings.md": option_sections(EngineConfig),
     "performance.md": performance_sections(ROOT / "benchmarks/results"),
+    "presets.md": preset_sections(),
     "structure.md": module_sections(ROOT),
 }
 """The generated sections of each page."""

@@ -146,7 +146,7 @@ def plan(
     _check_names(node_types)
     _check_range("num_replicas", num_replicas, num_replicas >= 1, "an integer >= 1")
     _check_range("num_cpus", num_cpus, num_cpus > 0, "a number > 0")
-    degrees = valid_degrees(shape) if smallest else (settings.tensor_parallel,)
+    degrees = valid_degrees(shape, settings.dtype) if smallest else (settings.tensor_parallel,)
     refusals: list[PlanError] = []
     for degree in degrees:
         tried = settings.model_copy(update={"tensor_parallel": degree})

@@ -26,12 +26,14 @@ from ray import serve
 
 from cluster.topology import replica_resources
 from deployments.endpoints import IngressConfig
-from deployments.fields import with_options
+from deployments.fields import PresetName, with_options
 from deployments.ingress import Ingress
 from deployments.replica import DreamReplica, ReplicaConfig
 from dream import DreamError, EngineConfig, InvalidRequest
+from dream.dtypes import QUANTIZED
 from dream.model.config import read_config
 from dream.model.loader import checkpoint_files, resolve
+from dream.model.quantize import check_quantizer
 from dream.options import options_of
 
 __all__ = ["AppArgs", "AppError", "build_app"]
@@ -49,7 +51,8 @@ class AppArgs(BaseModel):
     """Arguments of the app: these, and every setting of `EngineConfig` under its own name.
 
     model: checkpoint folder, hub id, or `embedded`. model_id: its name in requests; by default
-    the hub id, or the folder's name. num_cpus: what a replica asks of Ray; `threads` follows it.
+    the hub id, or the folder's name. preset: published defaults for what requests leave out; none
+    shows and applies no preset. num_cpus: what a replica asks of Ray; `threads` follows it.
     max_ongoing_requests: requests one replica works on; above it they wait, at most
     max_queued_requests of them at each ingress, and then are refused as overloaded.
     max_token_forwards: canvas tokens x steps of one request, over all prompts and choices.
@@ -62,6 +65,7 @@ class AppArgs(BaseModel):
 
     model: Annotated[str, Field(min_length=1)]
     model_id: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    preset: PresetName | None = None
     num_cpus: Annotated[float, Field(gt=0)] = 1.0
     start_attempts: Count = 1
     max_ongoing_requests: Count = 64
@@ -110,7 +114,7 @@ def build_app(args: AppArgs) -> serve.Application:
     """
     engine = args.engine
     if not _is_for_a_cluster():
-        _check_this_machine(args.model, engine.device)
+        _check_this_machine(args.model, engine)
     resources = replica_resources(
         device="cuda" if engine.device == "cuda" else "cpu", num_cpus=args.num_cpus
     )
@@ -148,6 +152,7 @@ def _ingress_config(args: AppArgs) -> IngressConfig:
         body_timeout_s=args.body_timeout_s,
         timeout_s=args.timeout_s,
         max_token_forwards=args.max_token_forwards,
+        preset=args.preset,
     )
 
 
@@ -167,9 +172,11 @@ def _is_for_a_cluster() -> bool:
     return ray.is_initialized() or "RAY_ADDRESS" in os.environ
 
 
-def _check_this_machine(model: str, device: str) -> None:
-    """AppError for a checkpoint that is not there, is none, or has no GPU to run on."""
+def _check_this_machine(model: str, engine: EngineConfig) -> None:
+    """AppError for a checkpoint that is not there, is none, or has no GPU or package to run on."""
     try:
+        if engine.dtype in QUANTIZED:
+            check_quantizer(engine.dtype)
         if model == "embedded" or Path(model).is_dir() or model.startswith((".", "/", "~")):
             folder = resolve(model)
             read_config(folder)
@@ -178,7 +185,7 @@ def _check_this_machine(model: str, device: str) -> None:
             _check_hub_id(model)
     except (DreamError, HFValidationError, OSError) as error:
         raise AppError(f"model={model!r} cannot be served: {error}{ELSEWHERE}") from None
-    if device == "cuda" and not torch.cuda.is_available():
+    if engine.device == "cuda" and not torch.cuda.is_available():
         raise AppError(f"device='cuda': torch finds no CUDA device on this machine{ELSEWHERE}")
 
 

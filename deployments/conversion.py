@@ -10,7 +10,7 @@ makes the response of the results. Fixed text in it is the text of the request, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import blake2b
 
 from deployments.messages import CanvasRequest, CanvasResult, FilledHole
@@ -34,6 +34,7 @@ from deployments.responses import (
     UsageDiffusion,
 )
 from dream import Completion, Fixed, Hole, Request, SamplingParams, Span, Template
+from dream.presets import find_preset, with_preset
 from dream.text import Piece, TextTemplate
 
 __all__ = [
@@ -56,19 +57,21 @@ def derive(seed: int, choice: int) -> int:
 
 
 def completion_messages(
-    request: CompletionRequest, *, response_id: str, seed: int
+    request: CompletionRequest, *, response_id: str, seed: int, preset: str | None = None
 ) -> list[CanvasRequest]:
-    """The canvases of each prompt, in the order of the prompts."""
+    """The canvases of each prompt, in the order of the prompts; `preset` is the server's."""
     hole = Hole(request.max_tokens)
     templates = [
         TextTemplate([_prompt(prompt), hole, request.suffix or ""]) for prompt in request.prompt
     ]
-    return _messages(request, templates, response_id, seed)
+    return _messages(request, templates, response_id, seed, preset)
 
 
-def infill_messages(request: InfillRequest, *, response_id: str, seed: int) -> list[CanvasRequest]:
-    """The canvases of the one template."""
-    return _messages(request, [_template(request)], response_id, seed)
+def infill_messages(
+    request: InfillRequest, *, response_id: str, seed: int, preset: str | None = None
+) -> list[CanvasRequest]:
+    """The canvases of the one template; `preset` is the server's."""
+    return _messages(request, [_template(request)], response_id, seed, preset)
 
 
 def to_request(message: CanvasRequest, template: Template) -> Request:
@@ -161,18 +164,23 @@ def _piece(segment: Segment) -> Piece:
 
 
 def _messages(
-    request: GenerationRequest, templates: Sequence[TextTemplate], response_id: str, seed: int
+    request: GenerationRequest,
+    templates: Sequence[TextTemplate],
+    response_id: str,
+    seed: int,
+    preset: str | None,
 ) -> list[CanvasRequest]:
     """One canvas for each template and choice; one for all choices where nothing is drawn."""
     seeds = tuple(derive(seed, choice) for choice in range(request.n))
-    is_drawn = _params(request, seed).is_drawn
+    params = _params(request, preset)
+    is_drawn = params.is_drawn
     shares = [(each,) for each in seeds] if is_drawn else [seeds]
     canvases = [(template, share) for template in templates for share in shares]
     return [
         CanvasRequest(
             id=f"{response_id}-{index}",
             template=template,
-            params=_params(request, share[0]),
+            params=replace(params, seed=share[0]),
             seeds=share,
             stop=tuple(request.stop or ()),
         )
@@ -180,11 +188,14 @@ def _messages(
     ]
 
 
-def _params(request: GenerationRequest, seed: int) -> SamplingParams:
-    values = request.model_dump(include=set(OPENAI_NAMED)) | request.diffusion.model_dump()
-    if values["alg"] is None:
-        del values["alg"]
-    return SamplingParams(**values | {"seed": seed})
+def _params(request: GenerationRequest, preset: str | None) -> SamplingParams:
+    """What the request has, over its preset or else the server's; without a seed."""
+    own = request.model_dump(include=set(OPENAI_NAMED), exclude_unset=True)
+    own |= request.diffusion.model_dump(exclude_unset=True)
+    named = own.pop("preset", None) or preset
+    if own.get("alg", "") is None:
+        del own["alg"]
+    return SamplingParams(**{"steps": None} | with_preset(find_preset(named), own))
 
 
 def _filled_hole(span: Span, text: str) -> FilledHole:

@@ -33,9 +33,16 @@ from deployments.requests import (
     GenerationRequest,
     InfillRequest,
 )
-from deployments.responses import Capabilities, Defaults, ModelListResponse, ModelResponse
+from deployments.responses import (
+    Capabilities,
+    Defaults,
+    ModelListResponse,
+    ModelPreset,
+    ModelResponse,
+)
 from dream.errors import InvalidRequest
 from dream.params import Order
+from dream.presets import find_preset
 
 __all__ = ["Endpoints", "IngressConfig"]
 
@@ -45,13 +52,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngressConfig:
-    """What the HTTP layer is told once; times in seconds."""
+    """What the HTTP layer is told once; times in seconds.
+
+    preset: whose values requests take for what they leave out. None: only shown, if recognised.
+    """
 
     model_id: str
     max_body_bytes: int
     body_timeout_s: float
     timeout_s: float
     max_token_forwards: int
+    preset: str | None = None
 
 
 class Endpoints:
@@ -95,7 +106,9 @@ class Endpoints:
         wanted = await self._read(request, CompletionRequest)
         response_id, created = f"cmpl-{uuid4().hex}", int(self._clock())
         with _refusing("prompt"):
-            messages = completion_messages(wanted, response_id=response_id, seed=self._seed(wanted))
+            messages = completion_messages(
+                wanted, response_id=response_id, seed=self._seed(wanted), preset=self._config.preset
+            )
         results = await self._generate(messages, template_param="prompt")
         return _json(
             completion_response(wanted, messages, results, response_id=response_id, created=created)
@@ -106,7 +119,9 @@ class Endpoints:
         wanted = await self._read(request, InfillRequest)
         response_id, created = f"infill-{uuid4().hex}", int(self._clock())
         with _refusing("segments"):
-            messages = infill_messages(wanted, response_id=response_id, seed=self._seed(wanted))
+            messages = infill_messages(
+                wanted, response_id=response_id, seed=self._seed(wanted), preset=self._config.preset
+            )
         results = await self._generate(messages, template_param="segments")
         return _json(
             infill_response(wanted, messages, results, response_id=response_id, created=created)
@@ -154,8 +169,9 @@ class Endpoints:
             id=config.model_id,
             created=self._started_at,
             max_model_len=card.max_model_len,
+            preset=_shown_preset(config.preset, card.preset),
             capabilities=Capabilities(orders=list(get_args(Order))),
-            defaults=Defaults(),
+            defaults=Defaults.of(find_preset(config.preset)),
             limits={
                 **LIMITS,
                 "body_bytes": config.max_body_bytes,
@@ -163,6 +179,14 @@ class Endpoints:
                 "token_forwards": config.max_token_forwards,
             },
         )
+
+
+def _shown_preset(default: str | None, recognised: str | None) -> ModelPreset | None:
+    preset = find_preset(default or recognised)
+    if preset is None:
+        return None
+    values = {name: getattr(preset, name) for name in ("name", "about", "source", "note")}
+    return ModelPreset(**values, sampling=dict(preset.sampling), is_default=default is not None)
 
 
 _DIFFUSION_FIELDS = frozenset(Diffusion.model_fields)

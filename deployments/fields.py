@@ -12,10 +12,23 @@ from pydantic_core import PydanticCustomError
 
 from dream.errors import InvalidRequest
 from dream.options import Option, options_of
+from dream.presets import find_preset
 
-__all__ = ["with_options"]
+__all__ = ["PresetName", "with_options"]
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def _known_preset(name: str) -> str:
+    try:
+        find_preset(name)
+    except InvalidRequest as invalid:
+        raise _refusal(invalid) from None
+    return name
+
+
+PresetName = Annotated[str, AfterValidator(_known_preset)]
+"""The name of a preset that there is, or none."""
 
 
 def with_options(
@@ -76,6 +89,10 @@ def _checked(option: Option, value: object) -> object:
     try:
         option.check(value)
     except InvalidRequest as invalid:
-        allowed = {"allowed": invalid.allowed}
-        raise PydanticCustomError("option", "Input should be {allowed}", allowed) from None
+        raise _refusal(invalid) from None
     return value
+
+
+def _refusal(invalid: InvalidRequest) -> PydanticCustomError:
+    allowed = {"allowed": invalid.allowed}
+    return PydanticCustomError("option", "Input should be {allowed}", allowed)

@@ -66,6 +66,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """What a replica knows about its model."""
+    """What a replica knows about its model; `preset` is the name it was recognised by."""
 
     max_model_len: int
+    preset: str | None = None

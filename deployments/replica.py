@@ -43,7 +43,8 @@ class DreamReplica:
         if engine.tokenizer is None:
             raise CheckpointError(f"{config.model}: serving text needs the tokenizer files")
         self._tokenizer = engine.tokenizer
-        self._card = ModelCard(max_model_len=engine.max_model_len)
+        preset = None if engine.preset is None else engine.preset.name
+        self._card = ModelCard(max_model_len=engine.max_model_len, preset=preset)
         self._max_token_forwards = config.max_token_forwards
         self._encoder = Encoder(engine.tokenizer, engine.max_model_len)
         self._engine = AsyncEngine(engine)

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from deployments.fields import with_options
+from deployments.fields import PresetName, with_options
 from dream import SamplingParams
 from dream.options import options_of
 from dream.params import MAX_STEPS
@@ -80,8 +80,13 @@ class _Wire(BaseModel):
 class Diffusion(_Wire):
     """How the holes are denoised: all of `SamplingParams` that OpenAI has no name for.
 
-    `alg` is None where it was not sent: an `order` other than confidence replaces it.
+    `alg` is None where it was not sent: an `order` other than confidence replaces it. `preset`
+    names published defaults for what the request leaves out.
     """
+
+    preset: PresetName | None = Field(
+        None, description="Defaults for what is left out, as /v1/models shows them, or none"
+    )
 
     @model_validator(mode="after")
     def _order_replaces_alg(self) -> Diffusion:

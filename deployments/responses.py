@@ -7,10 +7,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from deployments.fields import with_options
-from deployments.requests import CompletionRequest, Diffusion
+from deployments.requests import OPENAI_NAMED, CompletionRequest, Diffusion
 from dream import SamplingParams
 from dream.options import options_of
 from dream.params import Order
+from dream.presets import Preset, with_preset
 from dream.request import FinishReason
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "InfillResponse",
     "InfillSpan",
     "ModelListResponse",
+    "ModelPreset",
     "ModelResponse",
     "Resolved",
     "ResponseUsage",
@@ -144,10 +146,29 @@ class Defaults(_Response):
 
     max_tokens: int = CompletionRequest.model_fields["max_tokens"].default
     temperature: float = CompletionRequest.model_fields["temperature"].default
+    top_p: float | None = None
+    top_k: int | None = None
     n: int = CompletionRequest.model_fields["n"].default
-    diffusion: Diffusion = Diffusion.model_validate(
-        {"alg": options_of(SamplingParams)["alg"].default}
-    )
+    diffusion: Diffusion
+
+    @classmethod
+    def of(cls, preset: Preset | None) -> Defaults:
+        """The defaults of a server whose requests take this preset."""
+        values = {"alg": options_of(SamplingParams)["alg"].default} | with_preset(preset, {})
+        named = {name: values.pop(name) for name in OPENAI_NAMED & values.keys()}
+        diffusion = values | {"preset": None if preset is None else preset.name}
+        return cls(diffusion=Diffusion.model_validate(diffusion), **named)
+
+
+class ModelPreset(_Response):
+    """Sampling that the model's authors published, and where; `is_default` where it is applied."""
+
+    name: str
+    about: str
+    sampling: dict[str, int | float | str | None]
+    source: str
+    note: str | None
+    is_default: bool
 
 
 class ModelResponse(_Response):
@@ -158,6 +179,7 @@ class ModelResponse(_Response):
     created: int
     owned_by: str = "dream-cluster"
     max_model_len: int
+    preset: ModelPreset | None
     capabilities: Capabilities
     defaults: Defaults
     limits: dict[str, int | float]

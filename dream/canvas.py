@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dream.growth import grown, most_token_forwards
 from dream.options import options_of
 from dream.order import FillOrder
-from dream.params import RULES, SamplingParams
+from dream.params import RULES, SamplingParams, all_approximations
 from dream.request import Completion, FinishReason, Request, Span, StepEvent, Usage
 from dream.template import Fixed, HoleRange
 from dream.timetable import Plan, ScheduledStep
@@ -54,9 +54,10 @@ class Canvas:
         eos_ids: frozenset[int],
         can_exit_early: bool = True,
         is_bit_exact: bool = False,
+        approximation: str | None = None,
         before: Canvas | None = None,
     ) -> None:
-        """before: the smaller canvas that this one follows (`grow_to`)."""
+        """approximation: the engine's; before: the canvas that this one follows (`grow_to`)."""
         params = request.params
         self.request = request
         self.token_ids = np.empty(request.template.num_tokens, np.int64)
@@ -79,6 +80,7 @@ class Canvas:
         self._scheduled = self._steps_from(0)
         self._step_plan: StepPlan | None = None
         self._is_bit_exact = is_bit_exact
+        self._approximation = approximation
         self._before = before
         larger = grown(request)
         self._token_forwards_of_larger = 0 if larger is None else most_token_forwards(larger)
@@ -180,7 +182,7 @@ class Canvas:
             forward_passes=sum(one.forward_passes for one in attempts),
             token_forwards=sum(one.token_forwards for one in attempts),
             forced_commits=sum(one.forced_commits for one in attempts),
-            approximation=request.params.approximation,
+            approximation=all_approximations(self._approximation, request.params),
             bit_exact=self._is_bit_exact,
         )
         return Completion(

@@ -8,7 +8,9 @@ __all__ = [
     "DreamError",
     "EngineError",
     "InvalidRequest",
+    "LengthTokenRefused",
     "MemoryExceeded",
+    "MissingExtra",
     "NotBitExact",
 ]
 
@@ -34,6 +36,10 @@ class ContextLengthExceeded(InvalidRequest):
     """The template, or what it may grow to, is longer than the model's context."""
 
 
+class LengthTokenRefused(InvalidRequest):
+    """A token that changes the length of a hole: holes of unknown length are not served yet."""
+
+
 class MemoryExceeded(InvalidRequest):
     """The device has too little memory; `fits` are the options that would do, with their values."""
 
@@ -45,6 +51,10 @@ class MemoryExceeded(InvalidRequest):
 
 class CheckpointError(DreamError):
     """A checkpoint that cannot be loaded; names the file or tensor that is wrong."""
+
+
+class MissingExtra(DreamError):
+    """A setting needs a package that is not installed; names the extra that brings it."""
 
 
 class EngineError(DreamError):

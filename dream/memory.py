@@ -6,23 +6,21 @@ It needs no torch. Letters: E hidden width, I width of the MLP, K width of all k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
-from math import gcd
-from typing import Literal, Protocol
+from typing import Protocol
 
-from dream.errors import InvalidRequest, MemoryExceeded
+from dream.dtypes import DTYPE_BYTES, QUANTIZED, DType, check_unsplit, compute_dtype
+from dream.errors import MemoryExceeded
 from dream.params import MAX_HISTORY, MAX_HISTORY_TOP
+from dream.shape import DREAM_7B, ModelShape, check_degree, valid_degrees
 
 __all__ = ["CUDA_CONTEXT", "DREAM_7B", "DTYPE_BYTES", "GIB", "WHOLE_ROWS", "DType", "MemoryPlan"]
 __all__ += ["ModelShape", "ReplicaSettings", "check", "check_degree", "gpu_budget", "plan"]
 __all__ += ["valid_degrees"]
 
 GIB = 2**30
-
-DType = Literal["float32", "bfloat16", "float16"]
-DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 WHOLE_ROWS = 16
 """Rows whose whole vocabulary is sorted at a time: that takes many copies of their logits."""
@@ -43,57 +41,15 @@ ROW_BYTES = 256
 SLACK_PERCENT = {"cuda": 125, "cpu": 200}
 """What the allocator holds of what is in use; glibc's heap had 120 to 190 percent, measured."""
 
+WIDE_COPIES = {"int8": 0, "fp8": 8}
+"""Bytes of float32 copies of a weight in 8 bits while torchao multiplies by it, beside one in the
+activations' dtype."""
+
 RESERVE = {"cuda": 512 * 2**20}
 """Left free on a device: on a GPU, kernels and cuBLAS workspaces come with the first forward."""
 
 CUDA_CONTEXT = 512 * 2**20
 """What CUDA's context takes of a GPU before the engine asks how much is free; an estimate."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelShape:
-    """The sizes of a checkpoint, under the names of its config.json.
-
-    The layer is Qwen2's: bias on query, key and value alone, embedding and output head not tied.
-    """
-
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    intermediate_size: int
-    vocab_size: int
-    max_position_embeddings: int
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, object]) -> ModelShape:
-        """The shape in a Dream config.json; InvalidRequest names a size that is wrong."""
-        names = [field.name for field in fields(cls) if field.name != "head_dim"]
-        sizes = {name: _size(config, name) for name in names}
-        width, heads = sizes["hidden_size"], sizes["num_attention_heads"]
-        if width % heads:
-            raise InvalidRequest("num_attention_heads", heads, f"a divisor of hidden_size={width}")
-        if heads % sizes["num_key_value_heads"]:
-            allowed = f"a divisor of num_attention_heads={heads}"
-            raise InvalidRequest("num_key_value_heads", sizes["num_key_value_heads"], allowed)
-        if config.get("head_dim") not in (None, width // heads):
-            allowed = f"{width // heads}, which is hidden_size / num_attention_heads"
-            raise InvalidRequest("head_dim", config["head_dim"], allowed)
-        return cls(head_dim=width // heads, **sizes)
-
-
-DREAM_7B = ModelShape(
-    hidden_size=3584,
-    num_hidden_layers=28,
-    num_attention_heads=28,
-    num_key_value_heads=4,
-    head_dim=128,
-    intermediate_size=18_944,
-    vocab_size=152_064,
-    max_position_embeddings=131_072,
-)
-"""Dream 7B, Base and Instruct alike, as published."""
 
 
 class ReplicaSettings(Protocol):
@@ -142,7 +98,7 @@ class MemoryPlan:
 def plan(shape: ModelShape, settings: ReplicaSettings) -> MemoryPlan:
     """What each process takes; a canvas above max_num_batched_tokens runs alone."""
     return MemoryPlan(
-        weights=_num_weights(shape, settings.tensor_parallel) * DTYPE_BYTES[settings.dtype],
+        weights=_weight_bytes(shape, settings),
         activations=_activation_bytes(shape, settings, settings.max_num_batched_tokens),
         logits=_logit_bytes(shape, settings, settings.max_logit_rows),
         cache=_cache_bytes(shape, settings, settings.max_cache_tokens),
@@ -151,7 +107,11 @@ def plan(shape: ModelShape, settings: ReplicaSettings) -> MemoryPlan:
 
 
 def check(shape: ModelShape, settings: ReplicaSettings, free: int | None) -> MemoryPlan:
-    """The plan, or MemoryExceeded with the largest values that would fit; None bounds nothing."""
+    """The plan, or MemoryExceeded with the largest values that would fit; None bounds nothing.
+
+    InvalidRequest where the settings cannot be together.
+    """
+    check_unsplit(settings.dtype, settings.tensor_parallel)
     wanted = plan(shape, settings)
     if free is None or wanted.total <= free:
         return wanted
@@ -167,25 +127,6 @@ def check(shape: ModelShape, settings: ReplicaSettings, free: int | None) -> Mem
 def gpu_budget(memory_bytes: int) -> int:
     """What an engine finds free on a GPU of so much memory that nobody else uses."""
     return max(0, memory_bytes - CUDA_CONTEXT)
-
-
-def valid_degrees(shape: ModelShape) -> tuple[int, ...]:
-    """Every number of processes that splits the model evenly, ascending."""
-    common = gcd(*_split_sizes(shape).values())
-    return tuple(degree for degree in range(1, common + 1) if common % degree == 0)
-
-
-def check_degree(shape: ModelShape, degree: int) -> None:
-    """InvalidRequest where the heads, the MLP or the vocabulary do not divide by the degree."""
-    if degree not in valid_degrees(shape):
-        degrees = ", ".join(map(str, valid_degrees(shape)))
-        sizes = ", ".join(f"{name}={size}" for name, size in _split_sizes(shape).items())
-        raise InvalidRequest("tensor_parallel", degree, f"one of {degrees}: it divides {sizes}")
-
-
-def _split_sizes(shape: ModelShape) -> dict[str, int]:
-    names = ("num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size")
-    return {name: getattr(shape, name) for name in names}
 
 
 def _fitting(shape: ModelShape, settings: ReplicaSettings, free: int) -> dict[str, int]:
@@ -231,6 +172,20 @@ def _largest(cost: _Cost, budget: int, low: int, high: int) -> int | None:
     return low
 
 
+def _weight_bytes(shape: ModelShape, settings: ReplicaSettings) -> int:
+    """All weights; those of the blocks' layers in 8 bits, with scales, and one as it multiplies."""
+    itemsize = _itemsize(settings)
+    found = _num_weights(shape, settings.tensor_parallel) * itemsize
+    if settings.dtype not in QUANTIZED:
+        return found
+    width, inner, layers = shape.hidden_size, shape.intermediate_size, shape.num_hidden_layers
+    kv_width = shape.num_key_value_heads * shape.head_dim
+    num_in_block = width * (2 * width + 2 * kv_width + 3 * inner)
+    outputs = 3 * width + 2 * kv_width + 2 * inner
+    multiplied = max(inner, width) * width * (itemsize + WIDE_COPIES[settings.dtype])
+    return found + layers * ((1 - itemsize) * num_in_block + 4 * outputs) + multiplied
+
+
 def _num_weights(shape: ModelShape, degree: int) -> int:
     """Parameters of one process, which holds all norms and the whole embedding."""
     width, inner = shape.hidden_size, shape.intermediate_size
@@ -249,7 +204,7 @@ def _activation_bytes(shape: ModelShape, settings: ReplicaSettings, tokens: int)
     attention, the normed row, and three rows of width I. A norm works in float32.
     """
     width, degree = shape.hidden_size, settings.tensor_parallel
-    itemsize = DTYPE_BYTES[settings.dtype]
+    itemsize = _itemsize(settings)
     inner = -(-shape.intermediate_size // degree)
     attention = 3 * width + (5 * width + 2 * shape.num_key_value_heads * shape.head_dim) // degree
     mlp = 4 * width + 3 * inner
@@ -262,7 +217,7 @@ def _activation_bytes(shape: ModelShape, settings: ReplicaSettings, tokens: int)
 
 def _logit_bytes(shape: ModelShape, settings: ReplicaSettings, rows: int) -> int:
     """So many rows of logits in the most expensive sampler, and as the head gives them."""
-    itemsize = DTYPE_BYTES[settings.dtype]
+    itemsize = _itemsize(settings)
     copies = LOGIT_COPIES * rows + WHOLE_COPIES * min(WHOLE_ROWS, rows)
     return shape.vocab_size * (4 * copies + (0 if itemsize == 4 else itemsize * rows))
 
@@ -273,7 +228,7 @@ def _cache_bytes(shape: ModelShape, settings: ReplicaSettings, tokens: int) -> i
     heads = -(-shape.num_key_value_heads // settings.tensor_parallel)
     query_heads = -(-shape.num_attention_heads // settings.tensor_parallel)
     layers = shape.num_hidden_layers * heads + heads + query_heads
-    keys = 2 * layers * shape.head_dim * DTYPE_BYTES[settings.dtype]
+    keys = 2 * layers * shape.head_dim * _itemsize(settings)
     return tokens * (keys + MAX_HISTORY * MAX_HISTORY_TOP * HISTORY_ENTRY)
 
 
@@ -281,16 +236,14 @@ def _context(shape: ModelShape, settings: ReplicaSettings) -> int:
     return min(settings.max_model_len, shape.max_position_embeddings)
 
 
+def _itemsize(settings: ReplicaSettings) -> int:
+    """Bytes of an activation, and of a weight that is not in 8 bits."""
+    return DTYPE_BYTES[compute_dtype(settings.dtype, settings.device)]
+
+
 def _kind(settings: ReplicaSettings) -> str:
     """The kind of a torch device: `cuda` of `cuda:0`."""
     return settings.device.partition(":")[0]
-
-
-def _size(config: Mapping[str, object], name: str) -> int:
-    value = config.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
-        raise InvalidRequest(name, value, "an integer >= 1 and < 2**31, in the model's config.json")
-    return value
 
 
 def _gib(size: int) -> str:

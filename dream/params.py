@@ -9,7 +9,7 @@ from dream.conflicts import RULE_FIELDS, check_together
 from dream.options import check_options, declare, options_of
 
 __all__ = ["MAX_HISTORY", "MAX_HISTORY_TOP", "MAX_STEPS"]
-__all__ += ["Alg", "Order", "SamplingParams", "Window"]
+__all__ += ["Alg", "Order", "SamplingParams", "Window", "all_approximations"]
 
 Alg = Literal["origin", "maskgit_plus", "maskgit_tpp", "topk_margin", "entropy"]
 Order = Literal["confidence", "random", "left_to_right", "right_to_left"]
@@ -246,3 +246,8 @@ class SamplingParams:
         if self.window is not None:
             names += [name for name in ("refresh_every", "vicinity") if getattr(self, name)]
         return ", ".join(f"{name}={getattr(self, name)}" for name in names) or None
+
+
+def all_approximations(of_engine: str | None, params: SamplingParams) -> str | None:
+    """The approximate modes of an engine and of a request, by name; None for exact decoding."""
+    return ", ".join(filter(None, (of_engine, params.approximation))) or None

@@ -36,6 +36,7 @@ def run(
     task: flag.Task = None,
     config: flag.Config = None,
     model: flag.Model = None,
+    preset: flag.Preset = None,
     prompt_column: flag.PromptColumn = None,
     id_column: flag.IdColumn = None,
     keep_columns: flag.KeepColumns = None,

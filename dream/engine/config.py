@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dream.dtypes import QUANTIZED, DType, check_unsplit, compute_dtype
 from dream.errors import InvalidRequest
-from dream.memory import DType
 from dream.options import check_options, declare
 
 __all__ = ["Attention", "EngineConfig"]
@@ -35,8 +35,8 @@ class EngineConfig:
     dtype: DType = field(
         default="auto",
         metadata=declare(
-            "Precision of weights and activations, scores are float32; auto: bfloat16 on CUDA, "
-            "float32 on a CPU",
+            "Precision; auto: bfloat16 on CUDA, float32 on a CPU; int8 and fp8 keep weights of the "
+            "blocks in 8 bits, and are approximate",
             DEVICE,
         ),
     )
@@ -118,6 +118,7 @@ class EngineConfig:
     def __post_init__(self) -> None:
         check_options(self)
         self._choose()
+        check_unsplit(self.dtype, self.tensor_parallel)
         if self.attention == "varlen" and not self._has_varlen:
             allowed = "sdpa: varlen needs device cuda and dtype bfloat16 or float16"
             raise InvalidRequest("attention", self.attention, allowed)
@@ -127,13 +128,22 @@ class EngineConfig:
 
     def _choose(self) -> None:
         """Put in place of what is left open what suits the device."""
-        is_cuda = self.device.startswith("cuda")
         if self.dtype == "auto":
-            object.__setattr__(self, "dtype", "bfloat16" if is_cuda else "float32")
+            object.__setattr__(self, "dtype", self.compute_dtype)
         if self.cuda_graphs is None:
             object.__setattr__(self, "cuda_graphs", self.attention_backend == "varlen")
         if self.async_scheduling is None:
-            object.__setattr__(self, "async_scheduling", is_cuda)
+            object.__setattr__(self, "async_scheduling", self.device.startswith("cuda"))
+
+    @property
+    def compute_dtype(self) -> str:
+        """What activations are in, and every weight that is not in 8 bits."""
+        return compute_dtype(self.dtype, self.device)
+
+    @property
+    def approximation(self) -> str | None:
+        """The approximate mode of all requests, by name; None for an exact engine."""
+        return f"dtype={self.dtype}" if self.dtype in QUANTIZED else None
 
     @property
     def attention_backend(self) -> Attention:
@@ -142,4 +152,4 @@ class EngineConfig:
 
     @property
     def _has_varlen(self) -> bool:
-        return self.device.startswith("cuda") and self.dtype != "float32"
+        return self.device.startswith("cuda") and self.compute_dtype != "float32"

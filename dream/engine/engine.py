@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from dream.canvas import Canvas
+from dream.dtypes import QUANTIZED
 from dream.engine.batch import Batch, collate
 from dream.engine.capture import CaptureCuda
 from dream.engine.config import EngineConfig
@@ -25,15 +26,18 @@ from dream.engine.runner import Launched, ModelRunner, Stage
 from dream.engine.scheduler import Scheduler
 from dream.engine.slots import SlotPool
 from dream.engine.stats import EngineStats
+from dream.engine.vocabulary import end_ids, suppressed_ids
 from dream.errors import EngineError, InvalidRequest
 from dream.growth import grown
 from dream.likelihood import LikelihoodParams, estimate_log_likelihood
 from dream.memory import check
 from dream.model.cache import KeyValueCache
 from dream.model.config import read_config
+from dream.model.family import preset_of
 from dream.model.loader import DTYPES, load_model, resolve
 from dream.model.modeling import DreamModel, compile_rows
 from dream.model.tokenizer import Tokenizer
+from dream.presets import Preset
 from dream.remasking import STRATEGIES
 from dream.request import Completion, Request, StepEvent
 from dream.template import Fixed, Template
@@ -56,12 +60,14 @@ class Engine:
         self.stats = EngineStats()
         self.vocab_size: int = shape.vocab_size
         self.mask_token_id: int = shape.mask_token_id
-        self.eos_token_ids: frozenset[int] = shape.eos_token_ids
+        self.eos_token_ids = end_ids(shape, tokenizer)
+        self.preset: Preset | None = None
         self.max_model_len = min(config.max_model_len, shape.max_position_embeddings)
         self.limits = Limits(
             max_model_len=self.max_model_len,
             max_cache_tokens=config.max_cache_tokens,
             vocab_size=self.vocab_size,
+            length_tokens={} if tokenizer is None else tokenizer.length_tokens,
         )
         self._device = torch.device(config.device)
         self._model = model
@@ -71,13 +77,13 @@ class Engine:
         self._cache = KeyValueCache(
             shape,
             config.max_cache_tokens,
-            DTYPES[config.dtype],
+            DTYPES[config.compute_dtype],
             self._device,
             config.tensor_parallel,
         )
         self._runner = ModelRunner(
             model,
-            suppressed=self._suppressed_ids(),
+            suppressed=suppressed_ids(shape, tokenizer, parity=config.parity),
             eos_ids=self.eos_token_ids,
             max_logit_rows=config.max_logit_rows,
             histories=HistoryPool(config.max_cache_tokens, self._device),
@@ -106,12 +112,15 @@ class Engine:
         _check_processes(config.tensor_parallel)
         network = load_model(
             folder,
-            dtype=DTYPES[config.dtype],
+            dtype=DTYPES[config.compute_dtype],
+            quantized=config.dtype if config.dtype in QUANTIZED else None,
             device=config.device,
             backend=config.attention_backend,
             tensor_parallel=config.tensor_parallel,
         )
-        return cls(network, Tokenizer.from_folder(folder), config)
+        engine = cls(network, Tokenizer.from_folder(folder), config)
+        engine.preset = preset_of(model, folder, engine.tokenizer)
+        return engine
 
     @property
     def has_work(self) -> bool:
@@ -224,6 +233,7 @@ class Engine:
             eos_ids=self.eos_token_ids,
             can_exit_early=not self.config.parity,
             is_bit_exact=self.is_bit_exact,
+            approximation=self.config.approximation,
             before=before,
         )
 
@@ -289,13 +299,6 @@ class Engine:
         if not self.config.cuda_graphs:
             return None
         return StepGraphs(model, CaptureCuda(), self.config.max_logit_rows)
-
-    def _suppressed_ids(self) -> list[int]:
-        """The mask id and the ids that have no token; none in parity mode."""
-        if self.config.parity:
-            return []
-        known = self.vocab_size if self.tokenizer is None else len(self.tokenizer)
-        return sorted({self.mask_token_id, *range(known, self.vocab_size)})
 
 
 def _check_processes(degree: int) -> None:

@@ -30,11 +30,13 @@ _found: dict[tuple[object, ...], bool] = {}
 def is_bit_exact(model: DreamModel, config: EngineConfig) -> bool:
     """Whether every result of an engine has the same bits alone and in any batch.
 
-    False on GPUs, in 16 bits, with torch.compile and with tensor parallelism, where nothing is
-    promised. Float32 on a CPU is checked once a process, in less time than one forward takes. It
+    False on GPUs, in 16 and 8 bits, with torch.compile and with tensor parallelism, where nothing
+    is promised. Float32 on a CPU is checked once a process, in less time than one forward takes. It
     warns with NotBitExact where this processor does not keep the promise.
     """
-    if not promises_bits(model.lm_head.weight) or config.compile or config.tensor_parallel > 1:
+    if not promises_bits(model.lm_head.weight) or config.compile or config.approximation:
+        return False
+    if config.tensor_parallel > 1:
         return False
     block = model.model.layers[0]
     shapes = [tuple(weight.shape) for weight in (*block.parameters(), model.lm_head.weight)]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from dream.errors import ContextLengthExceeded, InvalidRequest
+from dream.errors import ContextLengthExceeded, InvalidRequest, LengthTokenRefused
 from dream.growth import largest_length
 from dream.request import Request
 from dream.template import Fixed, Template
@@ -14,11 +15,15 @@ __all__ = ["Limits"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The largest canvas, the largest one with a `window` or `history`, and the vocabulary size."""
+    """The largest canvas, the largest one with a `window` or `history`, and the vocabulary size.
+
+    length_tokens: names of the ids that would change the length of a hole.
+    """
 
     max_model_len: int
     max_cache_tokens: int
     vocab_size: int
+    length_tokens: Mapping[int, str] = field(default_factory=dict)
 
     def check(self, request: Request) -> None:
         """InvalidRequest for what does not fit, now or once it has grown."""
@@ -44,3 +49,10 @@ class Limits:
                 highest = max(segment.token_ids)
                 if highest >= self.vocab_size:
                     raise InvalidRequest("token_ids", highest, f"ids below {self.vocab_size}")
+                self._check_length_tokens(segment)
+
+    def _check_length_tokens(self, given: Fixed) -> None:
+        for token_id in self.length_tokens.keys() & set(given.token_ids):
+            name = self.length_tokens[token_id]
+            allowed = f"text without {name}, as holes of unknown length are not served yet"
+            raise LengthTokenRefused("token_ids", token_id, allowed)

@@ -83,7 +83,7 @@ def read_config(folder: Path) -> DreamConfig:
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not readable as JSON: {error}") from error
     _check(path, values)
-    known = {"architectures", *DreamConfig.__annotations__}
+    known = {"architectures", "_name_or_path", *DreamConfig.__annotations__}
     return DreamConfig(**{key: value for key, value in values.items() if key in known})
 
 

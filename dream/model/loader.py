@@ -17,6 +17,7 @@ from dream.errors import CheckpointError
 from dream.model.config import read_config
 from dream.model.modeling import DreamModel
 from dream.model.parallel import parallelize, part_of
+from dream.model.quantize import check_quantizer, quantized_weight
 
 __all__ = ["DTYPES", "EMBEDDED", "checkpoint_files", "load_model", "resolve", "weights_sha256"]
 
@@ -76,11 +77,15 @@ def load_model(
     device: str,
     backend: str = "sdpa",
     tensor_parallel: int = 1,
+    quantized: str | None = None,
 ) -> DreamModel:
     """The model of a folder in `dtype` on `device`; every tensor is there and has its shape.
 
-    With `tensor_parallel` processes each keeps its part of the weights only.
+    With `tensor_parallel` processes each keeps its part of the weights only. With `quantized` the
+    weights of the blocks' layers are put in 8 bits one by one: the whole model is never there.
     """
+    if quantized is not None:
+        check_quantizer(quantized)
     config = read_config(folder)
     with torch.device("meta"):
         model = DreamModel(config, backend)
@@ -91,7 +96,8 @@ def load_model(
     for path, name, tensor in _tensors(folder):
         _check_tensor(path, name, tensor, expected)
         whole = tensor.to(device=device, dtype=dtype)
-        state[name] = part_of(name, whole, tensor_parallel)
+        part = part_of(name, whole, tensor_parallel)
+        state[name] = part if quantized is None else quantized_weight(name, part, quantized)
     for name in expected:
         if name not in state:
             raise CheckpointError(f"{folder}: tensor {name} is missing")

@@ -12,10 +12,16 @@ from transformers import Qwen2Tokenizer
 
 from dream.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
 
-__all__ = ["ROLES", "TOKENIZER_FILES", "Tokenizer", "write_byte_tokenizer"]
+__all__ = ["LENGTH_TOKENS", "ROLES", "TOKENIZER_FILES", "Tokenizer", "write_byte_tokenizer"]
 
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json")
 """Files of a Qwen2 tokenizer in a checkpoint folder; `tokenizer.json` replaces the first two."""
+
+END_TOKENS = ("<|dlm_pad|>",)
+"""Tokens that end a text as an EOS of the config does: DiffuCoder Instruct pads answers with it."""
+
+LENGTH_TOKENS = ("<|expand|>", "<|delete|>")
+"""DreamOn's tokens that make a hole longer or shorter."""
 
 ROLES = ("system", "user", "assistant")
 DEFAULT_SYSTEM = "You are a helpful assistant."
@@ -59,8 +65,23 @@ class Tokenizer:
     @cached_property
     def max_token_bytes(self) -> int:
         """UTF-8 bytes of the longest token; a letter of a byte-level vocabulary is one byte."""
-        added = self._backend.get_added_vocab()
+        added = self.special_tokens
         return max(len(t.encode() if t in added else t) for t in self._backend.get_vocab())
+
+    @cached_property
+    def special_tokens(self) -> dict[str, int]:
+        """Ids of the tokens that were added to the vocabulary, by their names."""
+        return dict(self._backend.get_added_vocab())
+
+    @property
+    def end_token_ids(self) -> frozenset[int]:
+        """Ids that end a text, beside those of the config."""
+        return frozenset(self.special_tokens[t] for t in END_TOKENS if t in self.special_tokens)
+
+    @property
+    def length_tokens(self) -> dict[int, str]:
+        """The tokens that would change the length of a hole, by their ids."""
+        return {self.special_tokens[t]: t for t in LENGTH_TOKENS if t in self.special_tokens}
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text."""

@@ -31,6 +31,7 @@ Input = Annotated[list[str] | None, Option("--input", "-i", help="Folder, .parqu
 Output = Annotated[str | None, Option("--output", "-o", help="Folder of the job.")]
 Task = Annotated[str | None, Option(help="generate | infill")]
 Model = Annotated[str | None, Option(help="embedded, a checkpoint folder, or a Hub id.")]
+Preset = Annotated[str | None, Option(help="Published defaults: dream-v0-instruct, ..., or none.")]
 
 PromptColumn = Annotated[str | None, Option(help="Text column to continue, or to infill.")]
 IdColumn = Annotated[str | None, Option(help="Column that comes back as dream_id too.")]

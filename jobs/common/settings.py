@@ -22,12 +22,13 @@ from dream.engine.config import EngineConfig
 from dream.errors import InvalidRequest
 from dream.options import options_of
 from dream.params import SamplingParams
+from dream.presets import find_preset, with_preset
 from jobs.common.errors import Refused
 from jobs.common.paths import OutputPath, absolute
 from jobs.common.validation import explained
 
-__all__ = ["NEUTRAL", "EngineSettings", "ModelSettings", "SamplingSettings", "Settings"]
-__all__ += ["checked", "given_values"]
+__all__ = ["NEUTRAL", "EngineSettings", "ModelSettings", "PresetSettings", "SamplingSettings"]
+__all__ += ["Settings", "checked", "given_values"]
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -79,6 +80,20 @@ class SamplingSettings(_SamplingFields):
         """Checked parameters of one request; what it brings of its `own` beats the settings."""
         values: dict[str, Any] = self.sampling_values() | own
         return SamplingParams(**values)
+
+
+class PresetSettings(SamplingSettings):
+    """Sampling settings over those of a preset."""
+
+    preset: str | None = Field(default=None, description="Published defaults: a name, or none")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_the_preset(cls, values: object) -> object:
+        named = values.get("preset") if isinstance(values, Mapping) else None
+        if not isinstance(values, Mapping) or not isinstance(named, str):
+            return values
+        return with_preset(find_preset(named), values)
 
 
 class EngineSettings(_EngineFields):

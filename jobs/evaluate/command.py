@@ -27,7 +27,7 @@ Steps = Annotated[str | None, Option(help="1,2,4,...; full: one for each masked 
 Algs = Annotated[str | None, Option(help="a,b of origin, maskgit_plus, maskgit_tpp, ...")]
 Orders = Annotated[str | None, Option(help="a,b of confidence, random, left_to_right, ...")]
 Out = Annotated[str | None, Option("--out", "--output", "-o", help="Folder of the evaluation.")]
-Preset = Annotated[str | None, Option(help="official-planning: as the Dream authors ran it.")]
+Preset = Annotated[str | None, Option(help="official-planning, or defaults of a model.")]
 Num = Annotated[int | None, Option("--num", "-n", help="Problems of a suite or bucket (1000)")]
 Givens = Annotated[str | None, Option(help="Sudoku: numbers of clues, as 4,8.")]
 PromptStyle = Annotated[str | None, Option(help="native | few-shot: how problems are put.")]

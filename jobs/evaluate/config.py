@@ -14,7 +14,7 @@ from jobs.common.errors import Refused
 from jobs.common.fingerprint import Json
 from jobs.common.settings import NEUTRAL as SHARED_NEUTRAL
 from jobs.common.settings import ModelSettings, checked, given_values
-from jobs.evaluate.presets import find_preset
+from jobs.evaluate.presets import find_preset, over_preset
 from jobs.evaluate.suite_options import Draw, PromptStyle, Split, SuiteOptions, Task
 from jobs.evaluate.suites import SUITES
 from jobs.fill.config import JobSpec
@@ -98,12 +98,13 @@ class EvalSpec(ModelSettings):
 
     @model_validator(mode="after")
     def _preset_is_for_the_suites(self) -> EvalSpec:
-        known = () if self.preset is None else find_preset(self.preset).suites
-        for name in self.suite if known else ():
-            if name not in known:
-                raise ValueError(
-                    f"preset={self.preset!r} is not valid: it is for {', '.join(known)}, not {name}"
-                )
+        preset = find_preset(self.preset)
+        other = [] if preset is None else [n for n in self.suite if n not in preset.suites]
+        if preset is not None and other:
+            known = ", ".join(preset.suites)
+            raise ValueError(
+                f"preset={self.preset!r} is not valid: it is for {known}, not {other[0]}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -166,10 +167,7 @@ class EvalSpec(ModelSettings):
 
 def load_eval_spec(flags: Mapping[str, object], config: Path | None = None) -> EvalSpec:
     """The evaluation of a preset, a YAML file and flags; the later of them beats the earlier."""
-    given = given_values(flags, config)
-    named = given.get("preset")
-    settings = find_preset(named).settings() if isinstance(named, str) else {}
-    return checked(EvalSpec, settings | given)
+    return checked(EvalSpec, over_preset(given_values(flags, config)))
 
 
 class EvalRecord(BaseModel):

@@ -17,7 +17,7 @@ __all__ = ["departures", "refuse_without_data"]
 
 def refuse_without_data(spec: EvalSpec) -> None:
     """A preset asks for the published problems, or for ours by name."""
-    if spec.preset is not None and spec.data is None and spec.draw != "planning":
+    if find_preset(spec.preset) and spec.data is None and spec.draw != "planning":
         raise Refused(
             f"preset={spec.preset!r} needs --data, a file of the published problems (eval/data of "
             "DreamLM/Dream), and --prompt-template, a file of their instruction; --draw planning "
@@ -26,13 +26,13 @@ def refuse_without_data(spec: EvalSpec) -> None:
 
 
 def departures(spec: EvalSpec, suites: Sequence[Suite]) -> list[str] | None:
-    """What keeps the scores from being set beside published ones; None where no preset is named.
+    """What keeps the scores from being set beside published ones; None where none are named.
 
     The model and its precision are the caller's choice and are not looked at.
     """
-    if spec.preset is None:
-        return None
     preset = find_preset(spec.preset)
+    if preset is None:
+        return None
     settings = preset.settings() | {"steps": [preset.steps], "alg": [preset.alg]}
     found = [
         f"{name} is {_told(getattr(spec, name))}, not {_told(value)}"

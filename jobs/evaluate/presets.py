@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dream.params import Alg
+from dream.presets import NO_PRESET, read_presets, with_preset
+from dream.presets import find_preset as find_model_preset
 from jobs.common.errors import Refused
 from jobs.evaluate.suite_options import PromptStyle
 
-__all__ = ["PRESETS", "Preset", "Published", "find_preset"]
+__all__ = ["PRESETS", "Preset", "Published", "find_preset", "over_preset"]
 
 
 class Published(NamedTuple):
@@ -83,8 +85,23 @@ The digests are of the sentences that open the prompts of eval_planning.py.
 PRESETS = {"official-planning": OFFICIAL_PLANNING}
 
 
-def find_preset(name: str) -> Preset:
-    """The preset of that name; an unknown name is refused with those there are."""
-    if name not in PRESETS:
-        raise Refused(f"no preset {name!r}; there are {', '.join(PRESETS)}")
-    return PRESETS[name]
+def find_preset(name: str | None) -> Preset | None:
+    """The evaluation of that name; None for a model's preset, or for no name.
+
+    An unknown name is refused with those there are.
+    """
+    known = (*PRESETS, NO_PRESET, *read_presets())
+    if name is not None and name not in known:
+        raise Refused(f"no preset {name!r}; there are {', '.join(known)}")
+    return PRESETS.get(name or NO_PRESET)
+
+
+def over_preset(given: Mapping[str, object]) -> dict[str, object]:
+    """The given settings, over those of the evaluation or the model that `preset` names."""
+    named = given.get("preset")
+    if not isinstance(named, str):
+        return dict(given)
+    evaluation = find_preset(named)
+    if evaluation is None:
+        return with_preset(find_model_preset(named), given)
+    return evaluation.settings() | dict(given)

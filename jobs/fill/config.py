@@ -11,18 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from jobs.common.fingerprint import Json, differences, digest
 from jobs.common.paths import InputPaths
 from jobs.common.settings import NEUTRAL as SHARED_NEUTRAL
-from jobs.common.settings import ModelSettings, checked, given_values
+from jobs.common.settings import ModelSettings, PresetSettings, checked, given_values
 
 __all__ = ["NEUTRAL", "SCHEMA_VERSION", "JobRecord", "JobSpec", "load_spec"]
 
 SCHEMA_VERSION = 3
 """Version of what rows are read as and written as; part of every fingerprint."""
 
-NEUTRAL = SHARED_NEUTRAL | {"input", "on_row_error"}
-"""Fields that change no row; what `input` names is fingerprinted by its files instead."""
+NEUTRAL = SHARED_NEUTRAL | {"input", "on_row_error", "preset"}
+"""Fields that change no row; the files of `input` and the values of `preset` count instead."""
 
 
-class JobSpec(ModelSettings):
+class JobSpec(ModelSettings, PresetSettings):
     """One batch job. Every field is a flag of `run` and a key of its YAML file."""
 
     input: InputPaths

@@ -14,7 +14,7 @@ from dream.errors import DreamError
 from dream.model.loader import resolve, weights_sha256
 from dream.model.tokenizer import TOKENIZER_FILES
 from dream.options import options_of
-from dream.params import APPROXIMATE, SamplingParams
+from dream.params import APPROXIMATE, SamplingParams, all_approximations
 from jobs.common.errors import Refused
 from jobs.common.fingerprint import Json
 from jobs.common.settings import ModelSettings
@@ -85,7 +85,8 @@ class Preflight:
         """The job's approximate mode, and the columns in which rows may name another."""
         options = options_of(SamplingParams)
         own = [name for name in self.columns.sampling if options[name].group == APPROXIMATE]
-        of_job = self.spec.sampling().approximation or "none"
+        of_engine = self.spec.engine().approximation
+        of_job = all_approximations(of_engine, self.spec.sampling()) or "none"
         return f"{of_job}; of each row: {', '.join(own)}" if own else of_job
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from dream import Engine, SamplingParams
 from dream.errors import InvalidRequest
 from dream.likelihood import LikelihoodParams
-from jobs.common.settings import EngineSettings, SamplingSettings
+from jobs.common.settings import EngineSettings, PresetSettings, SamplingSettings
 from jobs.common.validation import wrongs
 
 __all__ = ["GenerationArgs", "ModelArgs", "checked"]
@@ -19,7 +19,7 @@ __all__ = ["GenerationArgs", "ModelArgs", "checked"]
 Options = TypeVar("Options", bound=BaseModel)
 
 
-class ModelArgs(SamplingSettings, EngineSettings):
+class ModelArgs(PresetSettings, EngineSettings):
     """`--model_args`: the engine, the defaults of sampling, and the likelihood estimate.
 
     pretrained: "embedded", a checkpoint folder or a Hub id. mc_num, mc_batch_size, mc_eps: see

@@ -95,7 +95,7 @@ def test_what_ray_refuses_is_refused(path, value):
         ("metadata/dream/tensor_paralel", 2, "metadata.dream.tensor_paralel"),
         ("metadata/dream/replicas/mni", 1, "metadata.dream.replicas.mni"),
         ("metadata/dream/replicas", {"min": 3, "max": 2}, "metadata.dream.replicas"),
-        ("metadata/dream/dtype", "int8", "metadata.dream.dtype"),
+        ("metadata/dream/dtype", "int4", "metadata.dream.dtype"),
         ("metadata/dream/model", None, "metadata.dream.model"),
         ("metadata/dream/tensor_parallel", 0, "metadata.dream.tensor_parallel"),
         ("metadata/dream/max_rows", 16_384, "metadata.dream.max_rows"),

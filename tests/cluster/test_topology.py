@@ -293,3 +293,17 @@ def test_planning_imports_neither_ray_nor_torch():
     code += "sys.exit(bool({'ray', 'torch', 'transformers'} & set(sys.modules)))"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("dtype", ["int8", "fp8"])
+def test_a_model_in_8_bits_fits_a_gpu_of_12_gb_in_one_process(dtype):
+    small = [node_type(gib=12.0, gpus=2)]
+    fewer = {"max_num_batched_tokens": 4096, "max_logit_rows": 128}
+
+    made = plan(DREAM_7B, settings(dtype=dtype, **fewer), small, num_replicas=4, smallest=True)
+
+    assert (made.tensor_parallel, len(made.placements)) == (1, 4)
+    with pytest.raises(DoesNotFit):
+        plan(DREAM_7B, settings(**fewer), small, num_replicas=1)
+    with pytest.raises(PlanError, match=f"1 with dtype {dtype}"):
+        plan(DREAM_7B, settings(2, dtype=dtype, **fewer), small, num_replicas=1)

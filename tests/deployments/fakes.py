@@ -17,6 +17,7 @@ class FakeReplicas:
         self.delay_s = delay_s
         self.messages: list[CanvasRequest] = []
         self.ready = True
+        self.preset: str | None = None
 
     async def generate(self, messages: Sequence[CanvasRequest]) -> list[CanvasResult] | Refusal:
         await asyncio.sleep(self.delay_s)
@@ -28,7 +29,7 @@ class FakeReplicas:
         return [result_of(message) for message in messages]
 
     async def card(self) -> ModelCard:
-        return ModelCard(max_model_len=512)
+        return ModelCard(max_model_len=512, preset=self.preset)
 
     async def is_ready(self) -> bool:
         return self.ready

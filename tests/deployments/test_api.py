@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from starlette.testclient import TestClient
@@ -88,6 +89,53 @@ def test_the_defaults_shown_are_those_that_hold(client, replicas):
     bare, spelled = replicas.messages
     assert bare.template == spelled.template
     assert bare.params == spelled.params
+
+
+def test_a_recognised_preset_is_shown_and_taken_only_when_it_is_named(client, replicas):
+    replicas.preset = "dream-v0-instruct"
+    shown = client.get("/v1/models/org/dream").json()
+    client.post("/v1/completions", json=COMPLETION)
+    named = COMPLETION | {"temperature": 0.5, "diffusion": {"preset": "dream-v0-instruct"}}
+    client.post("/v1/completions", json=named)
+
+    without, by_preset = (message.params for message in replicas.messages)
+    assert shown["preset"]["sampling"]["top_p"] == 0.9
+    assert shown["preset"]["source"].startswith("DreamLM/Dream@")
+    assert shown["preset"]["is_default"] is False
+    assert (without.temperature, without.top_p) == (0, None)
+    assert (by_preset.temperature, by_preset.top_p) == (0.5, 0.9)
+
+
+def test_the_servers_preset_holds_for_what_a_request_leaves_out(replicas):
+    endpoints = Endpoints(replicas, replace(CONFIG, preset="d3llm-dream"), draw_seed=lambda: 42)
+    with TestClient(build_api(endpoints)) as client:
+        shown = client.get("/v1/models/org/dream").json()
+        for diffusion in (
+            {},
+            {"threshold": 0.9},
+            {"preset": "none"},
+            shown["defaults"]["diffusion"],
+        ):
+            client.post("/v1/completions", json=COMPLETION | {"diffusion": diffusion})
+
+    assert (shown["preset"]["name"], shown["preset"]["is_default"]) == ("d3llm-dream", True)
+    assert shown["defaults"]["diffusion"]["entropy_threshold"] == 0.4
+    rules = [(m.params.rule, m.params.block_length) for m in replicas.messages]
+    by_preset = ("entropy_threshold", 32)
+    assert rules == [by_preset, ("threshold", 32), (None, None), by_preset]
+
+
+def test_a_server_can_show_no_preset(replicas):
+    replicas.preset = "dream-v0-base"
+    endpoints = Endpoints(replicas, replace(CONFIG, preset="none"))
+    with TestClient(build_api(endpoints)) as client:
+        assert client.get("/v1/models/org/dream").json()["preset"] is None
+
+
+def test_a_preset_that_there_is_not_is_refused(client):
+    answer = client.post("/v1/completions", json=COMPLETION | {"diffusion": {"preset": "best"}})
+
+    assert error_of(answer) == (400, "invalid_value", "diffusion.preset")
 
 
 def test_health_is_the_process_and_ready_is_a_replica(client, replicas):

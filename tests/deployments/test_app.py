@@ -13,6 +13,7 @@ from ray.serve.scripts import cli as serve_cli
 import deployments.app
 from deployments.app import AppArgs, AppError, build_app
 from dream import EngineConfig
+from dream.model import quantize
 from dream.options import options_of
 
 
@@ -69,6 +70,15 @@ def test_a_wrong_argument_is_one_line_and_starts_nothing(words, names, monkeypat
     assert code == 1
     assert line.startswith("Error: ")
     assert all(name in line for name in names)
+
+
+def test_a_machine_without_torchao_is_told_which_extra_has_it(monkeypatch):
+    monkeypatch.setattr(quantize, "find_spec", lambda name: None)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    with pytest.raises(AppError, match=r"dtype int8 needs torchao: .*dream-cluster\[quant\]"):
+        build_app(AppArgs(model="embedded", dtype="int8"))
 
 
 def test_a_machine_without_a_gpu_is_told_so_unless_others_serve(monkeypatch):

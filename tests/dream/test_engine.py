@@ -163,7 +163,7 @@ def test_a_sequence_has_the_same_bits_alone_and_in_any_pack():
 
 def test_config_refuses_what_it_cannot_run():
     for bad in (
-        {"dtype": "int8"},
+        {"dtype": "int4"},
         {"device": "toaster"},
         {"max_num_batched_tokens": 0},
         {"max_cache_tokens": -1},

@@ -84,6 +84,13 @@ def test_what_cannot_work_is_refused_by_name(changed, message):
         spec_of(**changed)
 
 
+def test_the_preset_of_a_model_gives_its_sampling_to_any_suite():
+    spec = spec_of(preset="dream-v0-instruct", top_p=0.5)
+    params = spec.job(spec.variants[0]).sampling()
+
+    assert (params.temperature, params.top_p) == (0.1, 0.5)
+
+
 def test_a_preset_gives_values_that_flags_beat():
     spec = spec_of(suite="countdown4", preset="official-planning", steps="8")
 

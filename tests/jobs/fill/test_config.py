@@ -63,6 +63,7 @@ UNCHANGED = {
     "replicas": 3,
     "commit_rows": 9,
     "on_row_error": "fail",
+    "preset": "none",
 } | {name: another(one) for name, one in DECLARED.items() if not one.changes_tokens}
 
 
@@ -192,3 +193,22 @@ def test_every_engine_setting_reaches_the_engine_of_a_replica():
 
     assert {name: getattr(config, name) for name in values} == values
     assert (config.threads, load_spec(BASE | {"threads": 3}).engine().threads) == (1, 3)
+
+
+def test_a_preset_gives_what_the_job_leaves_out():
+    spec = load_spec(BASE | {"preset": "dream-v0-instruct", "temperature": 0.7})
+    again = JobSpec.model_validate_json(spec.model_dump_json())
+    spelled = load_spec(BASE | {"temperature": 0.7, "top_p": 0.9, "alg_temp": 0.0})
+
+    assert (spec.sampling().temperature, spec.sampling().top_p) == (0.7, 0.9)
+    assert spec.identity() == spelled.identity()
+    assert again == spec
+
+
+def test_without_a_preset_the_defaults_are_dreams():
+    assert load_spec(BASE).sampling() == load_spec(BASE | {"preset": "none"}).sampling()
+
+
+def test_a_preset_that_there_is_not_is_refused():
+    with pytest.raises(Refused, match=r"preset='best'.*dream-v0-instruct"):
+        load_spec(BASE | {"preset": "best"})

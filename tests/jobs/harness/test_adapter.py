@@ -108,6 +108,12 @@ def test_every_option_of_the_adapter_is_in_the_guide_and_the_declared_ones_are_l
     assert "](jobs.md#engine-settings)" in GUIDE
 
 
+def test_a_preset_gives_the_sampling_that_model_args_leave_out():
+    args = ModelArgs(pretrained="embedded", preset="d3llm-dream", factor=0.5)
+
+    assert (args.sampling().rule, args.sampling().block_length) == ("factor", 32)
+
+
 def test_the_metrics_count_right_and_wrong_answers():
     """Every second document has a wrong label, so a constant answer cannot pass."""
     rows = [{"grid": GRID, "label": 1}, {"grid": WRONG, "label": 0}]
@@ -327,7 +333,7 @@ def test_do_sample_false_is_greedy_and_says_what_it_does_not_use(engine):
         ("steps", "pretrained=embedded,steps=0"),
         ("mc_num", "pretrained=embedded,mc_num=0"),
         ("batch_size", "pretrained=embedded,mc_num=8,mc_batch_size=3"),
-        ("dtype", "pretrained=embedded,dtype=int8"),
+        ("dtype", "pretrained=embedded,dtype=int4"),
         ("device", "pretrained=embedded,device=warp"),
     ],
 )
