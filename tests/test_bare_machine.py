@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.gpu.record import read
+from benchmarks.gpu.registry import PHASES
 from tests.bare_machine import ABSENT, bare_environment
 
 ROOT = Path(__file__).parent.parent
@@ -45,10 +47,19 @@ def test_all_gpu_tests_are_collected_and_run_there(python):
         assert told in done.stdout
 
 
-def test_the_benchmark_runs_there(python, tmp_path):
+def test_the_benchmark_runs_every_phase_there(python, tmp_path):
     words = ["-m", "benchmarks.gpu", "--device", "cpu", "--size", "tiny"]
 
     done = run(python, *words, "--output", str(tmp_path))
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert list(tmp_path.glob("gpu_*.md"))
+    record = read(next(tmp_path.glob("gpu_*.jsonl")))
+    assert list(record.phases) == list(PHASES)
+    assert {name: attempt.error for name, attempt in record.phases.items() if attempt.error} == {}
+    assert all(attempt.findings for attempt in record.phases.values())
+    needs_cuda = [one for one in record.findings if one.note == "needs CUDA"]
+    assert {one.mode for one in needs_cuda} == {"", "graphs", "compiled", "compiled, graphs"}
+    equal = [one.value for one in record.findings if one.what.startswith("tokens")]
+    assert {value for value in equal if value is not None} == {1.0}
+    steps = [one.detail for one in record.findings if one.table == "stages"]
+    assert [step["step"] > step["forward"] > 0 for step in steps] == [True, True]

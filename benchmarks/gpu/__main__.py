@@ -33,7 +33,10 @@ REGISTRY = "benchmarks.gpu.registry"
 def main(words: Sequence[str] | None = None, registry: str = REGISTRY) -> None:
     """Run the phases, and say where the page is."""
     known = import_module(registry).PHASES
-    args = _parser(list(known)).parse_args(words)
+    parser = _parser(list(known))
+    args = parser.parse_args(words)
+    if is_cuda(args.device) and not torch.cuda.is_available():
+        parser.error("torch finds no CUDA device here: use --device cpu --size tiny")
     phases = {name: phase for name, phase in known.items() if name in args.phases}
     command = f"python -m benchmarks.gpu --device {args.device} --size {args.size}"
     if len(phases) < len(known):

@@ -79,6 +79,7 @@ def varlen_kernel(bench: Bench, budget: Budget) -> Iterator[Finding]:
         yield _error(f"varlen kernel, {name}", varlen(q, k, v, segments), right, bench)
 
 
+@torch.inference_mode()
 def tokens(bench: Bench, budget: Budget) -> Iterator[Finding]:
     """Tokens of the engine against the plain loop's, and of a request alone against in a batch.
 

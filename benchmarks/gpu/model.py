@@ -139,8 +139,12 @@ SIZES = {
 }
 
 
+@torch.inference_mode(False)
 def random_model(shape: DreamConfig, dtype: DType, device: str, degree: int = 1) -> DreamModel:
-    """The network with random weights made on the device; of several processes, each its part."""
+    """The network with random weights made on the device; of several processes, each its part.
+
+    They are ordinary tensors, whoever asks: those made in inference mode can never be changed.
+    """
     is_half_on_cuda = torch.device(device).type == "cuda" and dtype != "float32"
     with torch.device("meta"):
         model = DreamModel(shape, "varlen" if is_half_on_cuda else "sdpa")

@@ -54,9 +54,8 @@ def _phases(record: Record) -> str:
         rows.append([name, attempt.doc, found, seconds, end.replace("\n", " ")])
         if attempt.log:
             logs += ["", f"{name}:", "", "```", attempt.log.replace("```", "'''"), "```"]
-    return "\n".join(
-        [table(["phase", "what it measures", "findings", "s", "how it ended"], rows), *logs]
-    )
+    heads = ["phase", "what it measures", "findings", "s", "how it ended"]
+    return "\n".join([table(heads, rows), *logs])
 
 
 def _goals(found: Sequence[Finding]) -> str:

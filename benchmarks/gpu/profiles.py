@@ -20,7 +20,8 @@ from dream import Engine, Request
 
 __all__ = ["busy_s", "profile_step"]
 
-WARM_STEPS, TOP = 5, 30
+WARM_STEPS, TOP, NAME = 5, 30, 160
+"""Steps before the one that is profiled; kernels that are told, and letters of their names."""
 
 
 def profile_step(mode: str, bench: Bench, budget: Budget) -> Iterator[Finding]:
@@ -47,7 +48,7 @@ def profile_step(mode: str, bench: Bench, budget: Budget) -> Iterator[Finding]:
             unit="ms",
             mode=mode,
             table="kernels",
-            detail={name[:120]: 1000 * seconds for name, seconds in largest},
+            detail={name: 1000 * seconds for name, seconds in largest},
         )
         if busy is not None:
             share = busy / step_s
@@ -93,7 +94,7 @@ def _profiled(engine: Engine, wanted: list[Request]) -> Profile:
     kernels = [event for event in profiler.events() or [] if _is_kernel(event)]
     by_name: dict[str, float] = defaultdict(float)
     for event in kernels:
-        by_name[event.name] += event.time_range.elapsed_us() / 1e6
+        by_name[event.name[:NAME]] += event.time_range.elapsed_us() / 1e6
     spans = [(event.time_range.start / 1e6, event.time_range.end / 1e6) for event in kernels]
     return Profile(seconds, busy_s(spans), dict(by_name))
 

@@ -34,6 +34,7 @@ def main() -> None:
     phases: Mapping[str, Phase] = import_module(registry).PHASES
     log = Log(Path(path))
     bench = Bench(size=SIZES[size], device=device, log=log.path, degree=int(degree))
+    gc.freeze()  # what the imports made is not looked at again
     for word in words:
         name, _, seconds = word.partition("=")
         print(f"{name}: {phases[name].doc}", flush=True)

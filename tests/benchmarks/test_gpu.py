@@ -1,4 +1,7 @@
-"""The benchmark of a GPU machine: formulas, goals, its page, and a small run of all of it."""
+"""The benchmark of a GPU machine: formulas, goals, its page and its parts.
+
+tests/test_bare_machine.py runs all of it.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.bench import ALONE, Bench
 from benchmarks.gpu.causal import CausalDecoder
 from benchmarks.gpu.log import Log
-from benchmarks.gpu.model import SIZES, random_model
+from benchmarks.gpu.model import SIZES, random_model, requests
 from benchmarks.gpu.page import page
 from benchmarks.gpu.profiles import busy_s
-from benchmarks.gpu.record import Attempt, Finding, Record, read
+from benchmarks.gpu.record import Attempt, Finding, Record
 from benchmarks.gpu.registry import PHASES, START_S
 from benchmarks.gpu.supervisor import limits
 from benchmarks.roofline import Rates, block_ceiling, exact_ceiling, floor_s, step_flop
+from tests.models import golden_engine
 
 ROOT = Path(__file__).parents[2]
 H200 = Rates(flop_per_s=790e12, bytes_per_s=4.3e12)
@@ -137,18 +142,27 @@ def test_the_benchmark_imports_no_package_that_a_gpu_machine_lacks():
     assert done.returncode == 0, done.stderr
 
 
-def test_one_command_runs_every_phase(tmp_path):
-    words = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--size", "tiny"]
+@pytest.mark.parametrize("commits", [2, 4])
+def test_max_commits_fills_so_many_tokens_at_a_forward(commits):
+    params = {"window": "dual", "block_length": 8, "threshold": 0.0, "max_commits": commits}
+    engine = golden_engine()
 
-    subprocess.run([*words, "--output", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    engine.generate(requests(SIZES["tiny"], 1, prompt=4, holes=16, **params))
 
-    record = read(next(tmp_path.glob("gpu_*.jsonl")))
-    assert list(record.phases) == list(PHASES)
-    assert {name: attempt.error for name, attempt in record.phases.items() if attempt.error} == {}
-    assert all(attempt.findings for attempt in record.phases.values())
-    needs_cuda = [one for one in record.findings if one.note == "needs CUDA"]
-    assert {one.mode for one in needs_cuda} == {"", "graphs", "compiled", "compiled, graphs"}
-    equal = [one.value for one in record.findings if one.what.startswith("tokens")]
-    assert [value for value in equal if value is not None] == [1.0] * 4
-    steps = [one.detail for one in record.findings if one.table == "stages"]
-    assert [step["step"] > step["forward"] > 0 for step in steps] == [True, True]
+    assert engine.stats.forward_passes == 16 // commits
+
+
+def test_without_a_gpu_the_default_device_is_refused(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with pytest.raises(SystemExit):
+        main([])
+
+    assert "--device cpu --size tiny" in capsys.readouterr().err
+
+
+def test_weights_made_in_inference_mode_can_be_changed_later():
+    with torch.inference_mode():
+        model = random_model(SIZES["tiny"].shape, "float32", "cpu")
+
+    model.lm_head.weight.mul_(2)
