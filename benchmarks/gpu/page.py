@@ -42,7 +42,7 @@ def _parts(record: Record) -> Iterator[tuple[str, str]]:
         rows = [[f"`{name}`", f"{value:.3f}"] for name, value in finding.detail.items()]
         yield f"The {_title(finding)}", table(["kernel", "ms"], rows, 1)
     yield "Phases", _phases(record)
-    yield "Goals", _goals(found)
+    yield "Goals", "\n\n".join([_goals(found), *_not_counted(record)])
 
 
 def _phases(record: Record) -> str:
@@ -73,6 +73,13 @@ def _goals(found: Sequence[Finding]) -> str:
     heads = ["goal", "mode", "value", "unit", "goal", "met"]
     told = table(heads, [_cells(finding) for finding in best.values()])
     return f"{told}\n\n{met} of {len(best)} measured goals are met."
+
+
+def _not_counted(record: Record) -> Iterator[str]:
+    """A sentence where goals may be missing."""
+    names = [name for name, attempt in record.phases.items() if attempt.seconds is None]
+    if names:
+        yield f"Phases that did not end well, or not yet: {', '.join(names)}."
 
 
 def _order(finding: Finding) -> float:

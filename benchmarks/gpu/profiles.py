@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-import torch
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
@@ -16,6 +14,7 @@ from benchmarks.gpu.model import requests
 from benchmarks.gpu.record import Finding, skipped
 from benchmarks.gpu.steps import step_requests
 from benchmarks.gpu.timing import is_cuda
+from benchmarks.stage_clock import reached
 from dream import Engine, Request
 
 __all__ = ["busy_s", "profile_step"]
@@ -65,7 +64,10 @@ def busy_s(spans: Iterable[tuple[float, float]]) -> float:
 
 
 class Profile(NamedTuple):
-    """Seconds of a step, of those that the device is busy (None on a CPU), and by kernel."""
+    """Seconds of a step without the profiler; with it, how long the device was busy, and by kernel.
+
+    On a CPU the first of these two is None.
+    """
 
     step_s: float
     busy_s: float | None
@@ -76,27 +78,29 @@ def _profiled(engine: Engine, wanted: list[Request]) -> Profile:
     on_cuda = is_cuda(engine.config.device)
     for request in wanted:
         engine.add(request)
-    for _ in range(WARM_STEPS):
-        engine.step()
+    step_s = min([_step_s(engine) for _ in range(WARM_STEPS)])
     extra = [ProfilerActivity.CUDA] if on_cuda else []
     with profile(activities=[ProfilerActivity.CPU, *extra]) as profiler:
-        start = time.perf_counter()
-        engine.step()
-        if on_cuda:
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
+        _step_s(engine)
     for request in wanted:
         engine.abort(request.id)
     if not on_cuda:
         averages = profiler.key_averages()
         operators = {one.key: one.self_cpu_time_total / 1e6 for one in averages}
-        return Profile(seconds, None, operators)
+        return Profile(step_s, None, operators)
     kernels = [event for event in profiler.events() or [] if _is_kernel(event)]
     by_name: dict[str, float] = defaultdict(float)
     for event in kernels:
         by_name[event.name[:NAME]] += event.time_range.elapsed_us() / 1e6
     spans = [(event.time_range.start / 1e6, event.time_range.end / 1e6) for event in kernels]
-    return Profile(seconds, busy_s(spans), dict(by_name))
+    return Profile(step_s, busy_s(spans), dict(by_name))
+
+
+def _step_s(engine: Engine) -> float:
+    """Seconds of one step until the device has done all of it."""
+    start = reached(engine.config.device)
+    engine.step()
+    return reached(engine.config.device).host_s - start.host_s
 
 
 def _is_kernel(event: FunctionEvent) -> bool:

@@ -100,6 +100,7 @@ def test_the_page_says_which_goals_are_met_by_the_mode_that_comes_nearest():
     assert "| exact | compiled | 101 | tokens/s | >= 100 | yes |" in told
     assert "eager" not in told
     assert "1 of 2 measured goals are met." in told
+    assert "not yet: a." in told
     assert "| varlen |  | needs CUDA |  |  |  |" in page(record)
 
 
