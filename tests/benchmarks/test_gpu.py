@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import torch
 
+import benchmarks.gpu.bench
+from benchmarks.gpu import steps
 from benchmarks.gpu.__main__ import main
-from benchmarks.gpu.bench import ALONE, Bench
+from benchmarks.gpu.bench import ALONE, Bench, Budget
 from benchmarks.gpu.causal import CausalDecoder
 from benchmarks.gpu.log import Log
 from benchmarks.gpu.model import SIZES, random_model, requests
@@ -23,6 +26,8 @@ from benchmarks.gpu.record import Attempt, Finding, Record
 from benchmarks.gpu.registry import PHASES, START_S
 from benchmarks.gpu.supervisor import limits
 from benchmarks.roofline import Rates, block_ceiling, exact_ceiling, floor_s, step_flop
+from dream import EngineConfig
+from dream.options import declare
 from tests.models import golden_engine
 
 ROOT = Path(__file__).parents[2]
@@ -167,3 +172,20 @@ def test_weights_made_in_inference_mode_can_be_changed_later():
         model = random_model(SIZES["tiny"].shape, "float32", "cpu")
 
     model.lm_head.weight.mul_(2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invariant(EngineConfig):
+    """An engine's settings with the one whose cost is measured where it exists."""
+
+    batch_invariant: bool = field(default=False, metadata=declare("For a test", "Speed"))
+
+
+def test_the_cost_of_batch_invariant_is_measured_where_the_setting_exists(tmp_path, monkeypatch):
+    for module in (benchmarks.gpu.bench, steps):
+        monkeypatch.setattr(module, "EngineConfig", Invariant)
+    bench = Bench(size=SIZES["tiny"], device="cpu", log=tmp_path / "gpu.jsonl")
+
+    found = [finding.what for finding in steps.invariant(bench, Budget(10))]
+
+    assert found[-2:] == ["cost of batch_invariant, one request", "cost of batch_invariant, a step"]
