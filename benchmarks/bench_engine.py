@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_model import body_17m
+from benchmarks.gpu.model import body_17m
 from benchmarks.hardware import describe
 from benchmarks.official_loop import Options, denoise
 from dream import Engine, EngineConfig, Request, SamplingParams, Template

@@ -20,9 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.gpu_model import SIZES, body_17m, random_model
+from benchmarks.gpu.model import SIZES, body_17m, random_model
 from benchmarks.hardware import describe
-from benchmarks.load_figure import draw
 from benchmarks.load_report import Load, row, spread, table, verdict
 from dream import (
     AsyncEngine,
@@ -152,6 +151,8 @@ async def measure(
 
 def record(name: str, about: dict[str, str], found: Sequence[Load], root: Path = ROOT) -> Path:
     """Write the table, the numbers and the figure; the path of the first two without ending."""
+    from benchmarks.load_figure import draw  # needs matplotlib, which a GPU machine may lack
+
     stem = root / "benchmarks/results" / f"load_{name}_{about['date'][:7].replace('-', '')}"
     figure = root / "docs/figures" / f"load_{name}.svg"
     for folder in (stem.parent, figure.parent):

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from benchmarks.bench_engine import Row
 from benchmarks.frontier_report import Outcome, front
-from benchmarks.gpu_model import SIZES
+from benchmarks.gpu.model import SIZES
 from benchmarks.load_report import Load, verdict
 from benchmarks.markdown import Sections, table
 from benchmarks.roofline import Rates, block_ceiling, exact_ceiling

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from dream.canvas import Canvas
 from dream.dtypes import QUANTIZED
@@ -36,6 +35,7 @@ from dream.model.config import read_config
 from dream.model.family import preset_of
 from dream.model.loader import DTYPES, load_model, resolve
 from dream.model.modeling import DreamModel, compile_rows
+from dream.model.parallel import check_processes
 from dream.model.tokenizer import Tokenizer
 from dream.presets import Preset
 from dream.remasking import STRATEGIES
@@ -109,7 +109,7 @@ class Engine:
             torch.set_num_threads(config.threads)
         folder = resolve(model)
         check(read_config(folder).sizes, config, free_memory(config.device))
-        _check_processes(config.tensor_parallel)
+        check_processes(config.tensor_parallel)
         network = load_model(
             folder,
             dtype=DTYPES[config.compute_dtype],
@@ -299,11 +299,3 @@ class Engine:
         if not self.config.cuda_graphs:
             return None
         return StepGraphs(model, CaptureCuda(), self.config.max_logit_rows)
-
-
-def _check_processes(degree: int) -> None:
-    """InvalidRequest where the weights cannot be shared, as there are fewer or more processes."""
-    size = dist.get_world_size() if degree > 1 and dist.is_initialized() else 1
-    if size != degree:
-        allowed = f"{size}, the number of processes of torch.distributed"
-        raise InvalidRequest("tensor_parallel", degree, allowed)

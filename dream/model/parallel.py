@@ -15,11 +15,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from dream.errors import InvalidRequest
 from dream.memory import check_degree
 from dream.model.bits import Linear
 from dream.model.modeling import DreamModel
 
-__all__ = ["parallelize", "part_of"]
+__all__ = ["check_processes", "parallelize", "part_of"]
 
 HEAD = "lm_head"
 SPLIT_OUTPUT = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", HEAD)
@@ -44,6 +45,14 @@ class GatheredLinear(Linear):
         parts_PNV = own.new_empty(dist.get_world_size(), num_rows, num_columns)
         dist.all_gather_into_tensor(parts_PNV.flatten(0, 1), own.contiguous())
         return parts_PNV.transpose(0, 1).flatten(1)
+
+
+def check_processes(degree: int) -> None:
+    """InvalidRequest where the weights cannot be shared, as there are fewer or more processes."""
+    size = dist.get_world_size() if degree > 1 and dist.is_initialized() else 1
+    if size != degree:
+        allowed = f"{size}, the number of processes of torch.distributed"
+        raise InvalidRequest("tensor_parallel", degree, allowed)
 
 
 def parallelize(model: DreamModel, degree: int) -> None:

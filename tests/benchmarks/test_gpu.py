@@ -1,27 +1,43 @@
-"""The benchmark of a GPU machine: its formulas, its goals, and a small run of all of it."""
+"""The benchmark of a GPU machine: formulas, goals, its page and its parts.
+
+tests/test_bare_machine.py runs all of it.
+"""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks import gpu
-from benchmarks.gpu_model import SIZES, Bench, Finding
-from benchmarks.gpu_phases import PHASES
+import benchmarks.gpu.bench
+from benchmarks.gpu import steps
+from benchmarks.gpu.__main__ import main
+from benchmarks.gpu.bench import ALONE, Bench, Budget
+from benchmarks.gpu.causal import CausalDecoder
+from benchmarks.gpu.log import Log
+from benchmarks.gpu.model import SIZES, random_model, requests
+from benchmarks.gpu.page import page
+from benchmarks.gpu.profiles import busy_s
+from benchmarks.gpu.record import Attempt, Finding, Record
+from benchmarks.gpu.registry import PHASES, START_S
+from benchmarks.gpu.supervisor import limits
 from benchmarks.roofline import Rates, block_ceiling, exact_ceiling, floor_s, step_flop
+from dream import EngineConfig
+from dream.options import declare
+from tests.models import golden_engine
 
 ROOT = Path(__file__).parents[2]
 H200 = Rates(flop_per_s=790e12, bytes_per_s=4.3e12)
 DREAM_7B = SIZES["7b"].shape
-RUN = """
+ABSENT = ("ray", "fastapi", "pydantic", "pyarrow", "matplotlib")
+IMPORTS = f"""
 import sys
-from benchmarks.gpu import main
-main(["--device", "cpu", "--size", "tiny", "--output", sys.argv[1]])
-sys.exit(sorted({"ray", "fastapi", "pyarrow", "matplotlib"} & set(sys.modules)) or 0)
+import benchmarks.gpu.__main__, benchmarks.gpu.worker, benchmarks.gpu.rank
+sys.exit(sorted(set({ABSENT}) & set(sys.modules)) or 0)
 """
 
 
@@ -43,7 +59,9 @@ def test_the_formulas_are_those_of_the_roofline():
         (0.7, 0.6, False, True),
         (0.5, 0.6, False, False),
         (0.7, 0.6, True, False),
-        (1, None, 0, None),
+        (1, None, False, None),
+        (None, 0.6, False, None),
+        (float("nan"), 0.6, True, False),
     ],
 )
 def test_a_goal_is_reached_from_its_own_side(value, goal, is_cost, is_met):
@@ -52,40 +70,122 @@ def test_a_goal_is_reached_from_its_own_side(value, goal, is_cost, is_met):
     assert finding.is_met is is_met
 
 
-def test_all_phases_together_leave_time_for_the_weights_in_ten_minutes():
-    assert sum(seconds for _, seconds in PHASES.values()) <= 560
+def test_all_phases_and_their_processes_take_at_most_ten_minutes():
+    processes = len({phase.process for phase in PHASES.values()})
+
+    assert sum(phase.seconds for phase in PHASES.values()) + START_S * processes <= 600
 
 
-def test_a_phase_that_fails_is_recorded_and_the_others_go_on(monkeypatch, tmp_path):
-    def fail(bench, budget):
-        raise RuntimeError("no such kernel")
+def test_phases_of_one_process_follow_each_other():
+    processes = [phase.process for phase in PHASES.values()]
 
-    def succeed(bench, budget):
-        return [Finding(what="speed", value=2.0, unit="tokens/s")]
-
-    monkeypatch.setattr(gpu, "PHASES", {"first": (fail, 1), "second": (succeed, 1)})
-
-    found, errors = gpu.measure(Bench(size=SIZES["tiny"], device="cpu", model=None))
-    about = {"date": "2026-11-21", "device": "A GPU (1)", "processor": ""}
-    stem = gpu.record(tmp_path, about, found, errors)
-
-    assert [finding.what for finding in found] == ["speed"]
-    assert stem.name == "gpu_a_gpu_1_202611"
-    assert "first failed: RuntimeError: no such kernel" in stem.with_suffix(".md").read_text()
+    ends = [a for a, b in zip(processes, [*processes[1:], ""], strict=True) if a != b]
+    assert len(ends) == len(set(ends))
 
 
-def test_one_command_runs_every_phase_without_ray(tmp_path):
-    words = [sys.executable, "-c", RUN, str(tmp_path)]
-    subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
+@pytest.mark.parametrize("minutes", [2.0, 20.0])
+def test_every_phase_gets_its_share_of_the_minutes(minutes):
+    found = limits(PHASES, minutes)
 
-    (path,) = tmp_path.glob("gpu_*.json")
-    told = json.loads(path.read_text())
-    named = " ".join(row["what"] for row in told["rows"])
+    assert sum(found.values()) < 60 * minutes
+    assert found["eager"] / found["rates"] == pytest.approx(60 / 12)
 
-    # The phase of windows says so where the engine has none.
-    assert set(told["errors"]) <= {"windows"}
-    assert all(row["value"] > 0 for row in told["rows"])
-    for word in ("square product", "copy", "step of 64 rows", "exact", "engine over loop"):
-        assert word in named
-    steps = [row["detail"] for row in told["rows"] if "apply" in row["detail"]]
-    assert [step["step"] > step["forward"] > 0 for step in steps] == [True, True]
+
+def test_the_page_says_which_goals_are_met_by_the_mode_that_comes_nearest():
+    slow, fast = (
+        Finding(what="exact", value=value, unit="tokens/s", mode=mode, goal=100)
+        for value, mode in ((73.0, "eager"), (101.0, "compiled"))
+    )
+    missed = Finding(what="sampler", value=0.2, unit="share", goal=0.08, is_cost=True)
+    skipped = Finding(what="varlen", note="needs CUDA")
+    record = Record({"date": "today"}, {"a": Attempt(findings=[slow, fast, missed, skipped])})
+
+    told = page(record).partition("## Goals")[2]
+
+    assert "| exact | compiled | 101 | tokens/s | >= 100 | yes |" in told
+    assert "eager" not in told
+    assert "1 of 2 measured goals are met." in told
+    assert "not yet: a." in told
+    assert "| varlen |  | needs CUDA |  |  |  |" in page(record)
+
+
+def test_busy_time_counts_kernels_that_run_together_once():
+    assert busy_s([(0, 2), (1, 3), (1, 2), (5, 6)]) == 4
+
+
+def test_the_autoregressive_decoder_gives_token_by_token_what_it_gives_at_once():
+    """Whatever stands in the places behind, which no token may see."""
+    shape = SIZES["tiny"].shape
+    model = random_model(shape, "float32", "cpu")
+    decoder, whole = CausalDecoder(model, 2, 12), CausalDecoder(model, 2, 20)
+
+    decoder.start(torch.randint(0, shape.vocab_size, (2, 5)))
+    for _ in range(6):
+        decoder.step()
+
+    for count in range(11, 4, -1):
+        whole.start(decoder.ids_BL[:, :count])
+        assert torch.equal(whole.ids_BL[:, count], decoder.ids_BL[:, count])
+
+
+def test_the_fastest_mode_that_was_measured_is_used(tmp_path):
+    bench = Bench(size=SIZES["tiny"], device="cpu", log=tmp_path / "gpu.jsonl")
+    assert bench.best_mode == "eager"
+
+    log = Log(bench.log)
+    log.begin("a", "")
+    for mode, value in (("eager", 73.0), ("graphs", 80.0), ("compiled", 75.0)):
+        log.add("a", Finding(what=ALONE, value=value, mode=mode))
+
+    assert bench.best_mode == "graphs"
+
+
+def test_the_benchmark_imports_no_package_that_a_gpu_machine_lacks():
+    words = [sys.executable, "-c", IMPORTS]
+
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("commits", [2, 4])
+def test_max_commits_fills_so_many_tokens_at_a_forward(commits):
+    params = {"window": "dual", "block_length": 8, "threshold": 0.0, "max_commits": commits}
+    engine = golden_engine()
+
+    engine.generate(requests(SIZES["tiny"], 1, prompt=4, holes=16, **params))
+
+    assert engine.stats.forward_passes == 16 // commits
+
+
+def test_without_a_gpu_the_default_device_is_refused(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with pytest.raises(SystemExit):
+        main([])
+
+    assert "--device cpu --size tiny" in capsys.readouterr().err
+
+
+def test_weights_made_in_inference_mode_can_be_changed_later():
+    with torch.inference_mode():
+        model = random_model(SIZES["tiny"].shape, "float32", "cpu")
+
+    model.lm_head.weight.mul_(2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invariant(EngineConfig):
+    """An engine's settings with the one whose cost is measured where it exists."""
+
+    batch_invariant: bool = field(default=False, metadata=declare("For a test", "Speed"))
+
+
+def test_the_cost_of_batch_invariant_is_measured_where_the_setting_exists(tmp_path, monkeypatch):
+    for module in (benchmarks.gpu.bench, steps):
+        monkeypatch.setattr(module, "EngineConfig", Invariant)
+    bench = Bench(size=SIZES["tiny"], device="cpu", log=tmp_path / "gpu.jsonl")
+
+    found = [finding.what for finding in steps.invariant(bench, Budget(10))]
+
+    assert found[-2:] == ["cost of batch_invariant, one request", "cost of batch_invariant, a step"]

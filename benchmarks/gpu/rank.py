@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
-from benchmarks.gpu_model import SIZES, Bench, Budget, random_model
-from benchmarks.gpu_phases import one_request
+from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.model import SIZES, random_model
+from benchmarks.gpu.speed import alone_tokens_per_s
+from dream import Engine
 
 
 def main() -> None:
-    """Arguments: device, size, number of processes, port, seconds, rank."""
+    """Arguments: device, size, number of processes, port, rank."""
     device, name = sys.argv[1:3]
-    degree, port, seconds, rank = map(int, sys.argv[3:])
+    degree, port, rank = map(int, sys.argv[3:])
     kind = torch.device(device).type
     if kind == "cuda":
         torch.cuda.set_device(rank)
@@ -25,9 +29,11 @@ def main() -> None:
         world_size=degree,
     )
     size = SIZES[name]
+    bench = Bench(size=size, device=kind, log=Path(), degree=degree)
     model = random_model(size.shape, size.dtype, kind, degree)
-    bench = Bench(size=size, device=kind, model=model, degree=degree)
-    tokens_per_s = one_request(bench, Budget(seconds))
+    config = bench.config(rows=size.prompt + size.canvas)
+    # To the end, not for a time: all processes must take the same steps.
+    tokens_per_s = alone_tokens_per_s(bench, Engine(model, None, config), math.inf)
     dist.destroy_process_group()
     if rank == 0:
         print(tokens_per_s)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
-from benchmarks.roofline import Rates
-from dream import Engine, EngineConfig, Fixed, Hole, Request, SamplingParams, Template
+from dream import Fixed, Hole, Request, SamplingParams, Template
 from dream.memory import DType
 from dream.model.config import DreamConfig
 from dream.model.loader import DTYPES
 from dream.model.modeling import DreamModel
 from dream.model.parallel import parallelize
 
-__all__ = ["SIZES", "Bench", "Budget", "Finding", "Size", "body_17m", "random_model", "requests"]
+__all__ = ["SIZES", "Size", "body_17m", "random_model", "requests"]
 
 
 def body_17m(vocabulary: int) -> DreamConfig:
@@ -40,20 +38,29 @@ class Size:
     """A network, and how much of everything is measured on it.
 
     step_rows, step_length: rows of the measured steps, in canvases of this length, half of them
-    masks. prompt, canvas, block: one request at a time, and its blocks. loop_steps: steps of the
-    plain loop. square, copied: edge of the square product, and bytes copied.
+    masks. linear_rows, profile_rows: rows of the measured products and of profiled steps. prompt,
+    canvas, block: one request at a time, and its blocks. batches, long_prompts: requests at a time
+    and longer prompts, in windows. loop_steps: steps of the plain loop. load_requests: requests at
+    Poisson times. square, copied: edge of the square product, and bytes copied. sustained_s: how
+    long the square product is repeated at the least.
     """
 
     shape: DreamConfig
     dtype: DType
     step_rows: tuple[int, ...]
     step_length: int
+    linear_rows: tuple[int, ...]
+    profile_rows: tuple[int, ...]
     prompt: int
     canvas: int
     block: int
+    batches: tuple[int, ...]
+    long_prompts: tuple[int, ...]
     loop_steps: int
+    load_requests: int
     square: int
     copied: int
+    sustained_s: float
     max_logit_rows: int
     has_goals: bool
 
@@ -80,14 +87,20 @@ SIZES = {
             eos_token_id=151_643,
         ),
         dtype="bfloat16",
-        step_rows=(256, 512, 1024, 2048, 4096, 8192),
+        step_rows=(256, 384, 512, 1024, 2048, 4096, 8192),
         step_length=256,
+        linear_rows=(64, 128, 256, 384, 512, 1024, 2048, 8192),
+        profile_rows=(256, 384, 2048, 8192),
         prompt=128,
         canvas=256,
         block=32,
+        batches=(8, 16, 32),
+        long_prompts=(512, 1024),
         loop_steps=16,
+        load_requests=16,
         square=8192,
         copied=4 * 2**30,
+        sustained_s=1.0,
         max_logit_rows=512,
         has_goals=True,
     ),
@@ -108,100 +121,33 @@ SIZES = {
         dtype="float32",
         step_rows=(32, 64),
         step_length=32,
+        linear_rows=(8, 16),
+        profile_rows=(32, 48),
         prompt=8,
         canvas=16,
         block=8,
+        batches=(2, 3),
+        long_prompts=(12, 24),
         loop_steps=4,
+        load_requests=4,
         square=64,
         copied=2**20,
+        sustained_s=0.001,
         max_logit_rows=64,
         has_goals=False,
     ),
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One measured number; `goal` is what it has to reach, or under `is_cost` to stay below."""
-
-    what: str
-    value: float
-    unit: str
-    goal: float | None = None
-    is_cost: bool = False
-    detail: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def is_met(self) -> bool | None:
-        """Whether the goal is reached; None where there is none."""
-        if self.goal is None:
-            return None
-        return self.value <= self.goal if self.is_cost else self.value >= self.goal
-
-
-class Budget:
-    """Time that a phase may take; it looks between two measurements."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.perf_counter() + seconds
-
-    @property
-    def left_s(self) -> float:
-        """Seconds left, or 0."""
-        return max(0.0, self._end - time.perf_counter())
-
-
-@dataclass(slots=True, kw_only=True)
-class Bench:
-    """What all phases share; the first one measures the rates."""
-
-    size: Size
-    device: str
-    model: DreamModel | None
-    degree: int = 1
-    measured: Rates | None = None
-    found: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def network(self) -> DreamModel:
-        """The model, before it is given up."""
-        assert self.model is not None, "the model is gone"
-        return self.model
-
-    @property
-    def rates(self) -> Rates:
-        """What the first phase measured."""
-        if self.measured is None:
-            raise RuntimeError("the rates of the device were not measured")
-        return self.measured
-
-    def goal(self, value: float) -> float | None:
-        """The goal, where goals are for this size."""
-        return value if self.size.has_goals else None
-
-    def config(self, *, rows: int, parity: bool = False, cache_rows: int = 0) -> EngineConfig:
-        """How an engine runs that has room for so many rows."""
-        return EngineConfig(
-            device=self.device,
-            dtype=self.size.dtype,
-            parity=parity,
-            max_num_batched_tokens=rows,
-            max_logit_rows=self.size.max_logit_rows,
-            max_cache_tokens=cache_rows,
-            cuda_graphs=torch.device(self.device).type == "cuda" and self.size.itemsize == 2,
-        )
-
-    def engine(self, *, rows: int, parity: bool = False, cache_rows: int = 0) -> Engine:
-        """An engine over the model."""
-        config = self.config(rows=rows, parity=parity, cache_rows=cache_rows)
-        return Engine(self.network, None, config)
-
-
+@torch.inference_mode(False)
 def random_model(shape: DreamConfig, dtype: DType, device: str, degree: int = 1) -> DreamModel:
-    """The network with random weights made on the device; of several processes, each its part."""
+    """The network with random weights made on the device; of several processes, each its part.
+
+    They are ordinary tensors, whoever asks: those made in inference mode can never be changed.
+    """
+    is_half_on_cuda = torch.device(device).type == "cuda" and dtype != "float32"
     with torch.device("meta"):
-        backend = EngineConfig(device=device, dtype=dtype).attention_backend
-        model = DreamModel(shape, backend)
+        model = DreamModel(shape, "varlen" if is_half_on_cuda else "sdpa")
     if degree > 1:
         parallelize(model, degree)
     model.to(DTYPES[dtype]).to_empty(device=device).eval().requires_grad_(False)
