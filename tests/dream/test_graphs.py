@@ -148,7 +148,7 @@ def test_shapes_never_take_turns_in_being_captured(monkeypatch):
 
 def test_kept_rows_beside_exact_ones_and_large_steps_run_as_they_are():
     mixed = [build_request("a", [[1, 2], 8], **WINDOW), build_request("b", [[1, 2], 8])]
-    large = [build_request(f"c{n}", [[1] * 300, 80], steps=2) for n in range(2)]
+    large = [build_request(f"c{n}", [[n + 1] * 300, 80], steps=2) for n in range(2)]
     engine, graphs = engine_with_graphs()
 
     assert engine.generate(large) == golden_engine().generate(large)
