@@ -18,10 +18,11 @@ from dream.engine.batch import Batch, RuleBatch
 from dream.engine.graphs import ForwardGraphs
 from dream.engine.groups import Group
 from dream.engine.history import HistoryPool
+from dream.kernels.row_stats import row_stats
 from dream.memory import WHOLE_ROWS
 from dream.model.modeling import DreamModel
-from dream.remasking import Commit, Ranked, apply_rules, stable_order
-from dream.sampling import Certainty, Drawn, certainty, sample
+from dream.remasking import OF_STATS, Commit, Ranked, apply_rules, stable_order
+from dream.sampling import Certainty, Drawn, certainty, certainty_of, drawn_of, sample
 
 __all__ = ["HostCommit", "ModelRunner", "Stage"]
 
@@ -54,7 +55,8 @@ class HostCommit(NamedTuple):
 class ModelRunner:
     """Runs batches through a model; ids from `suppressed` are never drawn.
 
-    trace: called where a stage begins, on the host; what measures a step sets it.
+    trace: called where a stage begins, on the host; what measures a step sets it. reads_stats:
+    whether greedy rows and rules take one pass over the logits, in the dtype of the model.
     """
 
     def __init__(
@@ -74,6 +76,8 @@ class ModelRunner:
         self._histories = histories
         self._forward = model if graphs is None else graphs.forward
         self._logits_MV = self._buffer()
+        # A CPU keeps the arithmetic whose bits are promised.
+        self.reads_stats = model.device.type == "cuda"
         self.trace: Callable[[Stage], None] = _ignore
 
     @torch.inference_mode()
@@ -114,7 +118,7 @@ class ModelRunner:
             open_here = open_N[(open_N >= group.rows.start) & (open_N < group.rows.stop)]
             for chunk in _chunks(slice(0, len(open_here)), size):
                 rows = torch.from_numpy(open_here[chunk]).to(hidden_NE.device, non_blocking=True)
-                logits_NV = self._logits(hidden_NE[rows])
+                logits_NV = self._logits(hidden_NE[rows]).float()
                 of_group = rows - group.rows.start
                 again = self._drawn(logits_NV, group, of_group, logits_NV.shape[1])
                 for field, values in zip(fields, again, strict=True):
@@ -157,10 +161,10 @@ class ModelRunner:
         return torch.empty(self._max_logit_rows, len(head), dtype=head.dtype)
 
     def _logits(self, hidden_NE: Tensor) -> Tensor:
-        """Float32 logits of at most max_logit_rows rows; they last until the next call."""
+        """Logits of at most max_logit_rows rows; they last until the next call."""
         out_NV = None if self._logits_MV is None else self._logits_MV[: len(hidden_NE)]
         self.trace("head")
-        logits_NV = self._model.logits(hidden_NE, out_NV).float()
+        logits_NV = self._model.logits(hidden_NE, out_NV)
         self.trace("draw")
         return logits_NV.index_fill_(1, self._suppressed, -torch.inf)
 
@@ -176,7 +180,16 @@ class ModelRunner:
 
     def _sample_rows(self, logits_NV: Tensor, group: Group, rows: slice) -> Sampled:
         key = group.key
-        sure = certainty(logits_NV) if key.is_ruled else _unknown(logits_NV)
+        score = OF_STATS.get(key.alg) if key.is_greedy else None
+        is_read = self.reads_stats and (score is not None or key.is_ruled)
+        stats = row_stats(logits_NV) if is_read else None
+        if stats is not None and score is not None:
+            return Sampled(drawn_of(stats, score(stats)), certainty_of(stats))
+        logits_NV = logits_NV.float()
+        if stats is not None:
+            sure = certainty_of(stats)
+        else:
+            sure = certainty(logits_NV) if key.is_ruled else _unknown(logits_NV)
         if group.slots_N is not None:
             slots_N = group.slots_N[rows]
             drawn = self._histories.draw(

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from dream import Engine, EngineConfig
+from dream.kernels import row_stats as kernels
 from dream.model.attention import Segments, sdpa, varlen
 from tests.dream.test_no_waiting import SETTINGS, wanted
+from tests.dream.test_row_stats import DTYPES, check, rows_of_logits
 from tests.models import GOLDEN, golden_engine, request
 
 pytestmark = [
@@ -32,6 +34,21 @@ def test_the_variable_length_kernel_equals_sdpa_at_dream_7b_heads(num_queries):
     found = varlen(q, k, v, segments)
 
     torch.testing.assert_close(found, sdpa(q, k, v, segments), atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("num_ids", [3, 512, 5000, 152064])
+def test_one_pass_over_the_logits_is_right_and_sees_each_row_alone(dtype, num_ids):
+    logits = rows_of_logits(num_ids, dtype)
+    ids = torch.arange(8) % num_ids
+
+    found = kernels.row_stats(logits.cuda(), ids.cuda())
+    alone = [kernels.row_stats(logits[n : n + 1].cuda(), ids[n : n + 1].cuda()) for n in range(8)]
+
+    assert kernels._on_cuda.is_fast
+    check(kernels.RowStats(*(values.cpu() for values in found)), logits, ids)
+    for together, parts in zip(found, zip(*alone, strict=True), strict=True):
+        assert torch.equal(together, torch.cat(parts))
 
 
 def test_float32_tokens_on_cuda_equal_those_on_the_cpu():
