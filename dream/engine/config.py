@@ -91,9 +91,13 @@ class EngineConfig:
         ),
     )
 
-    compile: bool = field(
-        default=False,
-        metadata=declare("Compile norms and MLPs with torch.compile; may round otherwise", SPEED),
+    compile: bool | None = field(
+        default=None,
+        metadata=declare(
+            "Compile what is done to each row between the products; may round otherwise;"
+            " none: on CUDA alone",
+            SPEED,
+        ),
     )
     cuda_graphs: bool = field(
         default=False, metadata=declare("Run small steps as CUDA graphs (varlen alone)", SPEED)
@@ -112,6 +116,11 @@ class EngineConfig:
     def attention_backend(self) -> Attention:
         """The backend that runs: the variable-length kernel needs CUDA and 16 bits."""
         return self.attention or ("varlen" if self._has_varlen else "sdpa")
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether operations on single rows are compiled."""
+        return self.device.startswith("cuda") if self.compile is None else self.compile
 
     @property
     def _has_varlen(self) -> bool:

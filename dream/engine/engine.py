@@ -18,6 +18,7 @@ from dream.engine.graphs import CaptureCuda, ForwardGraphs
 from dream.engine.history import HistoryPool
 from dream.engine.limits import Limits
 from dream.engine.memory import free_memory
+from dream.engine.prepare import prepare
 from dream.engine.runner import HostCommit, ModelRunner, Stage
 from dream.engine.scheduler import Scheduler
 from dream.engine.slots import SlotPool
@@ -29,7 +30,7 @@ from dream.memory import check
 from dream.model.cache import KeyValueCache
 from dream.model.config import read_config
 from dream.model.loader import DTYPES, load_model, resolve
-from dream.model.modeling import DreamModel, compile_rows
+from dream.model.modeling import DreamModel
 from dream.model.tokenizer import Tokenizer
 from dream.remasking import STRATEGIES
 from dream.request import Completion, Request, StepEvent
@@ -62,8 +63,7 @@ class Engine:
         )
         self._device = torch.device(config.device)
         self._model = model
-        if config.compile:
-            compile_rows(model)
+        prepare(model, config)
         self.is_bit_exact = is_bit_exact(model, config)
         self._cache = KeyValueCache(
             shape,

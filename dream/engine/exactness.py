@@ -34,7 +34,7 @@ def is_bit_exact(model: DreamModel, config: EngineConfig) -> bool:
     promised. Float32 on a CPU is checked once a process, in less time than one forward takes. It
     warns with NotBitExact where this processor does not keep the promise.
     """
-    if not promises_bits(model.lm_head.weight) or config.compile or config.tensor_parallel > 1:
+    if not promises_bits(model.lm_head.weight) or config.is_compiled or config.tensor_parallel > 1:
         return False
     block = model.model.layers[0]
     shapes = [tuple(weight.shape) for weight in (*block.parameters(), model.lm_head.weight)]

@@ -9,11 +9,13 @@ Letters: N rows, U keys, E input width, B sequences, H heads, D width of a head.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LEAST_ROWS", "Linear", "attend", "promises_bits", "silu"]
+__all__ = ["LEAST_ROWS", "Linear", "Product", "attend", "promises_bits", "silu"]
 
 LEAST_ROWS = 4
 
@@ -26,10 +28,18 @@ class Linear(nn.Linear):
 
     def forward(self, x_NE: Tensor) -> Tensor:
         """The products of the rows of [..., N, E]."""
-        num_rows = x_NE.shape[-2]
-        if num_rows >= LEAST_ROWS or not promises_bits(x_NE):
-            return super().forward(x_NE)
-        return super().forward(_padded(x_NE, LEAST_ROWS))[..., :num_rows, :]
+        return _product(x_NE, self.weight, self.bias)
+
+
+class Product(NamedTuple):
+    """The same for weights that belong to other layers."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+    def __call__(self, x_NE: Tensor) -> Tensor:
+        """The products of the rows of [..., N, E]."""
+        return _product(x_NE, self.weight, self.bias)
 
 
 def attend(q_BHND: Tensor, k_BHUD: Tensor, v_BHUD: Tensor) -> Tensor:
@@ -50,6 +60,13 @@ def silu(x: Tensor) -> Tensor:
 def promises_bits(x: Tensor) -> bool:
     """Whether results of x have to be the same to the bit in every batch."""
     return x.device.type == "cpu" and x.dtype == torch.float32
+
+
+def _product(x_NE: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    num_rows = x_NE.shape[-2]
+    if num_rows >= LEAST_ROWS or not promises_bits(x_NE):
+        return F.linear(x_NE, weight, bias)
+    return F.linear(_padded(x_NE, LEAST_ROWS), weight, bias)[..., :num_rows, :]
 
 
 def _padded(x_NE: Tensor, num_rows: int) -> Tensor:

@@ -89,6 +89,11 @@ class EngineSettings(_EngineFields):
         values: dict[str, Any] = {name: getattr(self, name) for name in options_of(EngineConfig)}
         return EngineConfig(**values)
 
+    def resolved(self) -> dict[str, bool]:
+        """Settings that change tokens and whose default depends on the device, as they are used."""
+        chosen: dict[str, Any] = {name: getattr(self, name) for name in ("device", "compile")}
+        return {"compile": EngineConfig(**chosen).is_compiled}
+
 
 NEUTRAL = frozenset({"output", "replicas", "commit_rows"}) | {
     name

@@ -8,6 +8,7 @@ import torch
 from dream import Engine, EngineConfig
 from dream.kernels import row_stats as kernels
 from dream.model.attention import Segments, sdpa, varlen
+from dream.model.leaves import compiled_leaves
 from tests.dream.test_no_waiting import SETTINGS, wanted
 from tests.dream.test_row_stats import DTYPES, check, rows_of_logits
 from tests.models import GOLDEN, golden_engine, request
@@ -57,6 +58,13 @@ def test_float32_tokens_on_cuda_equal_those_on_the_cpu():
     on_cuda = Engine.from_pretrained(GOLDEN / "ckpt_a", EngineConfig(device="cuda"))
 
     assert on_cuda.generate(wanted) == golden_engine().generate(wanted)
+
+
+def test_device_cuda_alone_compiles_and_joins_products():
+    engine = Engine.from_pretrained(GOLDEN / "ckpt_a", HALF)
+
+    assert all(leaf.is_fast for leaf in compiled_leaves())
+    assert all(block.mlp.joined is not None for block in engine._model.model.layers)
 
 
 def test_bfloat16_fills_every_hole():
