@@ -21,7 +21,11 @@ COUNT = (1, None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """Settings of an engine; on a CPU in float32 only `parity` and `compile` change tokens."""
+    """Settings of an engine.
+
+    On a CPU in float32 only `parity`, `batch_invariant` and `compile` change tokens, the last two
+    at near-ties.
+    """
 
     device: str = field(
         default="cpu",
@@ -49,6 +53,14 @@ class EngineConfig:
     parity: bool = field(
         default=False,
         metadata=declare("The official loop to the letter: no id is suppressed", DEVICE),
+    )
+    batch_invariant: bool = field(
+        default=False,
+        metadata=declare(
+            "Compute rows in fixed tiles: the same bits alone and in any batch, also on CUDA and in"
+            " 16 bits; slower",
+            DEVICE,
+        ),
     )
 
     max_model_len: int = field(
@@ -95,7 +107,7 @@ class EngineConfig:
         default=None,
         metadata=declare(
             "Compile what is done to each row between the products; may round otherwise;"
-            " none: on CUDA alone",
+            " none: on CUDA, if not batch_invariant",
             SPEED,
         ),
     )
@@ -108,6 +120,9 @@ class EngineConfig:
         if self.attention == "varlen" and not self._has_varlen:
             allowed = "sdpa: varlen needs device cuda and dtype bfloat16 or float16"
             raise InvalidRequest("attention", self.attention, allowed)
+        if self.batch_invariant and self.compile:
+            allowed = "false: batch_invariant takes kernels that are not compiled"
+            raise InvalidRequest("compile", self.compile, allowed)
         if self.cuda_graphs and self.attention_backend != "varlen":
             allowed = "false: graphs need varlen attention, which needs device cuda and 16 bits"
             raise InvalidRequest("cuda_graphs", self.cuda_graphs, allowed)
@@ -120,7 +135,8 @@ class EngineConfig:
     @property
     def is_compiled(self) -> bool:
         """Whether operations on single rows are compiled."""
-        return self.device.startswith("cuda") if self.compile is None else self.compile
+        is_default = self.device.startswith("cuda") and not self.batch_invariant
+        return is_default if self.compile is None else self.compile
 
     @property
     def _has_varlen(self) -> bool:

@@ -79,6 +79,7 @@ class Engine:
             max_logit_rows=config.max_logit_rows,
             histories=HistoryPool(config.max_cache_tokens, self._device),
             graphs=ForwardGraphs(model, CaptureCuda()) if config.cuda_graphs else None,
+            is_batch_invariant=config.batch_invariant,
         )
         self._scheduler = Scheduler(
             max_num_batched_tokens=config.max_num_batched_tokens,

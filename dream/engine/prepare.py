@@ -8,7 +8,7 @@ from dream.engine.config import EngineConfig
 from dream.kernels.row_stats import row_stats
 from dream.model.attention import PackedLayout
 from dream.model.join import join_products
-from dream.model.modeling import DreamModel, compile_rows
+from dream.model.modeling import DreamModel, compile_rows, tile_rows
 
 __all__ = ["prepare"]
 
@@ -21,6 +21,8 @@ def prepare(model: DreamModel, config: EngineConfig) -> None:
     is_cuda = model.device.type == "cuda"
     if is_cuda:
         join_products(model)
+    if config.batch_invariant:
+        tile_rows(model)
     if config.is_compiled:
         compile_rows(model)
     if is_cuda and config.is_compiled:

@@ -68,6 +68,7 @@ class ModelRunner:
         max_logit_rows: int,
         histories: HistoryPool,
         graphs: ForwardGraphs | None = None,
+        is_batch_invariant: bool = False,
     ) -> None:
         self._model = model
         self._suppressed = torch.tensor(suppressed, dtype=torch.int64, device=model.device)
@@ -78,6 +79,7 @@ class ModelRunner:
         self._logits_MV = self._buffer()
         # A CPU keeps the arithmetic whose bits are promised.
         self.reads_stats = model.device.type == "cuda"
+        self._is_padded = is_batch_invariant and model.device.type != "cpu"
         self.trace: Callable[[Stage], None] = _ignore
 
     @torch.inference_mode()
@@ -117,7 +119,9 @@ class ModelRunner:
         for group in batch.groups:
             open_here = open_N[(open_N >= group.rows.start) & (open_N < group.rows.stop)]
             for chunk in _chunks(slice(0, len(open_here)), size):
-                rows = torch.from_numpy(open_here[chunk]).to(hidden_NE.device, non_blocking=True)
+                room = size - (chunk.stop - chunk.start) if self._is_padded else 0
+                wanted = np.pad(open_here[chunk], (0, room), mode="edge")
+                rows = torch.from_numpy(wanted).to(hidden_NE.device, non_blocking=True)
                 logits_NV = self._logits(hidden_NE[rows]).float()
                 of_group = rows - group.rows.start
                 again = self._drawn(logits_NV, group, of_group, logits_NV.shape[1])
@@ -190,13 +194,21 @@ class ModelRunner:
             sure = certainty_of(stats)
         else:
             sure = certainty(logits_NV) if key.is_ruled else _unknown(logits_NV)
-        if group.slots_N is not None:
-            slots_N = group.slots_N[rows]
-            drawn = self._histories.draw(
-                logits_NV, slots_N, key.history, key.history_top, group.score
-            )
-            return Sampled(drawn, sure)
-        return Sampled(self._drawn(logits_NV, group, rows, key.width), sure)
+        if not self._is_padded:
+            return Sampled(self._drawn_by(logits_NV, group, rows), sure)
+        # Always equally many rows, the last of them again and again: sums have one order.
+        places_M = torch.arange(self._max_logit_rows, device=logits_NV.device)
+        places_M.clamp_(max=len(logits_NV) - 1)
+        drawn = self._drawn_by(logits_NV[places_M], group, rows.start + places_M)
+        return Sampled(Drawn(*(values_M[: len(logits_NV)] for values_M in drawn)), sure)
+
+    def _drawn_by(self, logits_NV: Tensor, group: Group, rows: Tensor | slice) -> Drawn:
+        """Tokens of these rows of a group, by their histories where they keep one."""
+        key = group.key
+        if group.slots_N is None:
+            return self._drawn(logits_NV, group, rows, key.width)
+        slots_N = group.slots_N[rows]
+        return self._histories.draw(logits_NV, slots_N, key.history, key.history_top, group.score)
 
     def _drawn(self, logits_NV: Tensor, group: Group, rows: Tensor | slice, width: int) -> Drawn:
         """Tokens of these rows of a group, and their scores, which annealing changes."""

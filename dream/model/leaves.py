@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from dream.kernels.fallback import FirstTry
-from dream.model.bits import silu
+from dream.model.bits import in_tiles, silu
 
-__all__ = ["PLAIN", "Leaves", "compiled_leaves"]
+__all__ = ["PLAIN", "TILED", "Leaves", "compiled_leaves"]
 
 
 def norm(x_TE: Tensor, weight_E: Tensor, eps: float) -> Tensor:
@@ -42,6 +42,25 @@ def gate(gate_TI: Tensor, up_TI: Tensor) -> Tensor:
     return silu(gate_TI) * up_TI
 
 
+def tiled_norm(x_TE: Tensor, weight_E: Tensor, eps: float) -> Tensor:
+    """`norm` for always equally many rows, so that its sums have one order."""
+    return in_tiles(lambda tile: norm(tile, weight_E, eps), x_TE)
+
+
+def add_tiled_norm(
+    x_TE: Tensor, more_TE: Tensor, weight_E: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """x + more, and the tiled norm of it."""
+    x_TE = x_TE + more_TE
+    return x_TE, tiled_norm(x_TE, weight_E, eps)
+
+
+def even_gate(gate_TI: Tensor, up_TI: Tensor) -> Tensor:
+    """`gate` with one formula for every element, whatever its place in the tensor."""
+    wide = gate_TI.float()
+    return (wide / (1 + (-wide).exp())).to(gate_TI.dtype) * up_TI
+
+
 class Leaves(NamedTuple):
     """Functions of tensors alone."""
 
@@ -52,6 +71,9 @@ class Leaves(NamedTuple):
 
 
 PLAIN = Leaves(norm, add_norm, rotate, gate)
+
+TILED = Leaves(tiled_norm, add_tiled_norm, rotate, even_gate)
+"""What a row gets does not depend on other rows (`EngineConfig.batch_invariant`)."""
 
 
 @cache

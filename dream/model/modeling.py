@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from dream.model.attention import BACKENDS, PackedLayout, Segments, Wanted
 from dream.model.bits import LEAST_ROWS, Linear, Product
 from dream.model.config import DreamConfig
-from dream.model.leaves import PLAIN, Leaves, compiled_leaves
+from dream.model.leaves import PLAIN, TILED, Leaves, compiled_leaves
 
-__all__ = ["DreamModel", "compile_blocks", "compile_rows"]
+__all__ = ["DreamModel", "compile_blocks", "compile_rows", "tile_rows"]
 
 
 class RMSNorm(nn.Module):
@@ -230,7 +230,8 @@ class DreamModel(nn.Module):
         logits of very few rows are always new.
         """
         normed_NE = self.model.norm(hidden_NE)
-        if out_NV is not None and len(out_NV) >= LEAST_ROWS:
+        is_room = out_NV is not None and len(out_NV) >= LEAST_ROWS
+        if is_room and not self.lm_head.is_tiled:
             return torch.mm(normed_NE, self.lm_head.weight.t(), out=out_NV)
         logits_NV: Tensor = self.lm_head(normed_NE)
         return logits_NV
@@ -241,6 +242,17 @@ def compile_rows(model: DreamModel) -> None:
     for module in model.modules():
         if isinstance(module, RMSNorm | Attention | MLP):
             module.leaves = compiled_leaves()
+
+
+def tile_rows(model: DreamModel) -> None:
+    """Compute rows in tiles, so that the bits of one do not depend on how many there are."""
+    for module in model.modules():
+        if isinstance(module, Linear):
+            module.is_tiled = True
+        if isinstance(module, RMSNorm | MLP):
+            module.leaves = TILED
+        if isinstance(module, Attention | MLP) and module.joined is not None:
+            module.joined = module.joined._replace(is_tiled=True)
 
 
 def compile_blocks(model: DreamModel) -> None:

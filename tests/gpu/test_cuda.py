@@ -9,6 +9,8 @@ from dream import Engine, EngineConfig
 from dream.kernels import row_stats as kernels
 from dream.model.attention import Segments, sdpa, varlen
 from dream.model.leaves import compiled_leaves
+from tests.dream.test_exactness import SETTINGS as ALONE
+from tests.dream.test_exactness import outcome
 from tests.dream.test_no_waiting import SETTINGS, wanted
 from tests.dream.test_row_stats import DTYPES, check, rows_of_logits
 from tests.models import GOLDEN, golden_engine, request
@@ -58,6 +60,20 @@ def test_float32_tokens_on_cuda_equal_those_on_the_cpu():
     on_cuda = Engine.from_pretrained(GOLDEN / "ckpt_a", EngineConfig(device="cuda"))
 
     assert on_cuda.generate(wanted) == golden_engine().generate(wanted)
+
+
+@pytest.mark.parametrize("settings", ALONE)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_batch_invariant_results_are_the_same_alone_and_in_a_batch_of_eight(dtype, settings):
+    config = EngineConfig(device="cuda", dtype=dtype, batch_invariant=True)
+    engine = Engine.from_pretrained(GOLDEN / "ckpt_a", config)
+
+    together = outcome(engine, list(range(8)), ALONE[settings])
+    alone = [outcome(engine, [n], ALONE[settings]) for n in range(8)]
+
+    assert engine.is_bit_exact
+    for one in alone:
+        assert together[next(iter(one))] == next(iter(one.values()))
 
 
 def test_device_cuda_alone_compiles_and_joins_products():
