@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Callable
 from typing import Generic, ParamSpec, TypeVar
 
+import torch
+
 __all__ = ["FirstTry"]
 
 P = ParamSpec("P")
@@ -15,8 +17,8 @@ R = TypeVar("R")
 class FirstTry(Generic[P, R]):
     """Calls `fast` until it fails once, and from then on `plain`; it warns once, with the error.
 
-    Compilers and drivers raise errors of many types, so any counts. Both ways give the same
-    result up to rounding.
+    Compilers and drivers raise errors of many types, so any counts but a lack of memory. Both
+    ways give the same result up to rounding.
     """
 
     def __init__(self, what: str, fast: Callable[P, R], plain: Callable[P, R]) -> None:
@@ -33,6 +35,8 @@ class FirstTry(Generic[P, R]):
         if self._fast is not None:
             try:
                 return self._fast(*args, **kwargs)
+            except torch.OutOfMemoryError:
+                raise
             except Exception as error:
                 self._fast = None
                 told = f"{self._what}: the plain form runs instead: {type(error).__name__}: {error}"

@@ -46,14 +46,14 @@ def triton_row_stats(logits_NV: Tensor, ids_N: Tensor | None = None) -> tuple[Te
 
 @triton.jit
 def _row_stats(
-    logits: Tensor,
-    ids: Tensor,
-    highest: Tensor,
-    second: Tensor,
-    index: Tensor,
-    mass: Tensor,
-    entropy: Tensor,
-    chosen: Tensor,
+    logits: tl.tensor,
+    ids: tl.tensor,
+    highest: tl.tensor,
+    second: tl.tensor,
+    index: tl.tensor,
+    mass: tl.tensor,
+    entropy: tl.tensor,
+    chosen: tl.tensor,
     stride: int,
     HAS_IDS: tl.constexpr,
     V: tl.constexpr,

@@ -93,12 +93,38 @@ tests.check(RowStats(*triton_row_stats(wide)), wide, None)
 """Runs in a process of its own: Triton reads TRITON_INTERPRET where a kernel is defined."""
 
 
+COMPILED = """
+from triton import compile
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from dream.kernels.triton_rows import LANES, WARPS, _row_stats
+
+for capability in (80, 90):
+    for dtype in ("bf16", "fp16", "fp32"):
+        for has_ids in (False, True):
+            given = {"HAS_IDS": has_ids, "V": 152064, "L": LANES}
+            kinds = dict.fromkeys(_row_stats.arg_names, "*fp32")
+            kinds |= {"logits": "*" + dtype, "ids": "*i64", "index": "*i64", "stride": "i32"}
+            kinds |= dict.fromkeys(given, "constexpr")
+            places = {(_row_stats.arg_names.index(name),): given[name] for name in given}
+            source = ASTSource(_row_stats, kinds, places)
+            target = GPUTarget("cuda", capability, 32)
+            assert compile(source, target=target, options={"num_warps": WARPS}).asm["cubin"]
+"""
+"""The interpreter runs what the compiler refuses; this needs no GPU."""
+
+
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
-def test_the_triton_kernel_is_right_and_sees_each_row_alone():
+@pytest.mark.parametrize(
+    ("code", "is_interpreted"), [(INTERPRETED, "1"), (COMPILED, "0")], ids=["runs", "compiles"]
+)
+def test_the_triton_kernel_is_right_and_sees_each_row_alone(code, is_interpreted, tmp_path):
+    own = {"TRITON_INTERPRET": is_interpreted, "TRITON_CACHE_DIR": str(tmp_path)}
+
     done = subprocess.run(
-        [sys.executable, "-c", INTERPRETED],
+        [sys.executable, "-c", code],
         cwd=ROOT,
-        env={**os.environ, "TRITON_INTERPRET": "1"},
+        env={**os.environ, **own},
         capture_output=True,
         text=True,
     )
@@ -153,3 +179,14 @@ def test_what_does_not_run_is_told_once_and_the_plain_form_takes_over():
 
     assert found == [2, 3]
     assert (len(told), calls, tried.is_fast) == (1, [1], False)
+
+
+def test_a_lack_of_memory_is_no_reason_to_change_the_way():
+    def full() -> None:
+        raise torch.OutOfMemoryError("full")
+
+    tried = FirstTry("a kernel", full, lambda: None)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        tried()
+    assert tried.is_fast
