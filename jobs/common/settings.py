@@ -91,7 +91,8 @@ class EngineSettings(_EngineFields):
 
     def resolved(self) -> dict[str, bool]:
         """Settings that change tokens and whose default depends on the device, as they are used."""
-        chosen: dict[str, Any] = {name: getattr(self, name) for name in ("device", "compile")}
+        names = ("device", "batch_invariant", "compile")
+        chosen: dict[str, Any] = {name: getattr(self, name) for name in names}
         return {"compile": EngineConfig(**chosen).is_compiled}
 
 
