@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dream.errors import EngineError, InvalidRequest
+from dream.kernels.row_stats import row_stats
 from dream.model.attention import PackedLayout
 from dream.model.modeling import DreamModel
 from dream.sampling import row_sum
@@ -153,14 +154,17 @@ def _cross_entropy(
     hidden_NE: Tensor = model(torch.from_numpy(noisy_UL).ravel().to(model.device), layout)
     target_N = torch.from_numpy(ids_L[positions_N]).to(model.device)
     losses = [
-        _loss(model.logits(hidden_NE[rows]).float(), target_N[rows])
+        _loss(model.logits(hidden_NE[rows]), target_N[rows])
         for rows in _chunks(len(rows_N), max_logit_rows)
     ]
     return torch.cat(losses).cpu().numpy().astype(np.float64)
 
 
 def _loss(logits_NV: Tensor, target_N: Tensor) -> Tensor:
-    """-log softmax(logits)[target], overwriting the logits."""
+    """-log softmax(logits)[target], overwriting the logits; a CPU's bits do not depend on N."""
+    if logits_NV.device.type == "cuda":
+        return -row_stats(logits_NV, target_N).chosen_log_probs_N
+    logits_NV = logits_NV.float()
     logits_NV -= logits_NV.amax(-1, keepdim=True)
     target_logit_N = logits_NV.gather(1, target_N[:, None])[:, 0]
     return row_sum(logits_NV.exp_()).log() - target_logit_N

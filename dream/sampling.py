@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["NO_TOP_K", "Certainty", "Drawn", "RowParams", "Score", "certainty", "row_sum"]
-__all__ += ["largest", "log_mass", "sample", "sample_mean", "width_of"]
+from dream.kernels.row_stats import RowStats
+
+__all__ = ["NO_TOP_K", "Certainty", "Drawn", "RowParams", "Score", "certainty", "certainty_of"]
+__all__ += ["drawn_of", "largest", "log_mass", "row_sum", "sample", "sample_mean", "width_of"]
 
 WIDTHS = (128, 1024, 8192)
 """How many of the largest logits filters look at before a whole row is sorted."""
@@ -102,6 +104,17 @@ def certainty(logits_NV: Tensor) -> Certainty:
     mass_N = row_sum(weights_NV)
     mean_N = row_sum(shifted_NV.clamp_(min=-1e4).mul_(weights_NV)) / mass_N
     return Certainty(1 / mass_N, (mass_N.log() - mean_N).clamp(min=0))
+
+
+def certainty_of(stats: RowStats) -> Certainty:
+    """The same, from statistics of the raw rows."""
+    return Certainty(stats.top_probs_N, stats.entropy_N)
+
+
+def drawn_of(stats: RowStats, scores_N: Tensor) -> Drawn:
+    """The most probable token of each row, for rows without temperature and filters."""
+    is_open_N = torch.zeros_like(stats.index_N, dtype=torch.bool)
+    return Drawn(stats.index_N, stats.top_probs_N, scores_N, is_open_N)
 
 
 def sample_mean(ids_NDV: Tensor, probs_NDV: Tensor, score: Score) -> Drawn:

@@ -21,9 +21,11 @@ COUNT = (1, None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """Settings of an engine; on a CPU in float32 only `parity` and `compile` change tokens.
+    """Settings of an engine.
 
-    What is left open (none, auto) is chosen for the device when it is made, and then reads so.
+    What is left open (none, auto) is chosen for the device when it is made, and then reads so. On
+    a CPU in float32 only `parity`, `batch_invariant` and `compile` change tokens, the last two at
+    near-ties.
     """
 
     device: str = field(
@@ -56,6 +58,14 @@ class EngineConfig:
     parity: bool = field(
         default=False,
         metadata=declare("The official loop to the letter: no id is suppressed", DEVICE),
+    )
+    batch_invariant: bool = field(
+        default=False,
+        metadata=declare(
+            "Compute rows in fixed tiles: the same bits alone and in any batch, also on CUDA and in"
+            " 16 bits; slower",
+            DEVICE,
+        ),
     )
 
     max_model_len: int = field(
@@ -98,9 +108,13 @@ class EngineConfig:
         ),
     )
 
-    compile: bool = field(
-        default=False,
-        metadata=declare("Compile norms and MLPs with torch.compile; may round otherwise", SPEED),
+    compile: bool | None = field(
+        default=None,
+        metadata=declare(
+            "Compile what is done to each row between the products; may round otherwise;"
+            " none: on CUDA, if not batch_invariant",
+            SPEED,
+        ),
     )
     cuda_graphs: bool | None = field(
         default=None,
@@ -122,6 +136,9 @@ class EngineConfig:
         if self.attention == "varlen" and not self._has_varlen:
             allowed = "sdpa: varlen needs device cuda and dtype bfloat16 or float16"
             raise InvalidRequest("attention", self.attention, allowed)
+        if self.batch_invariant and self.compile:
+            allowed = "false: batch_invariant takes kernels that are not compiled"
+            raise InvalidRequest("compile", self.compile, allowed)
         if self.cuda_graphs and self.attention_backend != "varlen":
             allowed = "false: graphs need varlen attention, which needs device cuda and 16 bits"
             raise InvalidRequest("cuda_graphs", self.cuda_graphs, allowed)
@@ -130,6 +147,9 @@ class EngineConfig:
         """Put in place of what is left open what suits the device."""
         if self.dtype == "auto":
             object.__setattr__(self, "dtype", self.compute_dtype)
+        if self.compile is None:
+            is_compiled = self.device.startswith("cuda") and not self.batch_invariant
+            object.__setattr__(self, "compile", is_compiled)
         if self.cuda_graphs is None:
             object.__setattr__(self, "cuda_graphs", self.attention_backend == "varlen")
         if self.async_scheduling is None:

@@ -20,6 +20,7 @@ from dream.engine.graphs import StepGraphs
 from dream.engine.history import HistoryPool
 from dream.engine.limits import Limits
 from dream.engine.memory import free_memory
+from dream.engine.prepare import prepare
 from dream.engine.readback import HostCommit
 from dream.engine.runner import Launched, ModelRunner, Stage
 from dream.engine.scheduler import Scheduler
@@ -34,7 +35,7 @@ from dream.model.cache import KeyValueCache
 from dream.model.config import read_config
 from dream.model.family import preset_of
 from dream.model.loader import DTYPES, load_model, resolve
-from dream.model.modeling import DreamModel, compile_rows
+from dream.model.modeling import DreamModel
 from dream.model.parallel import check_processes
 from dream.model.tokenizer import Tokenizer
 from dream.presets import Preset
@@ -71,8 +72,7 @@ class Engine:
         )
         self._device = torch.device(config.device)
         self._model = model
-        if config.compile:
-            compile_rows(model)
+        prepare(model, config)
         self.is_bit_exact = is_bit_exact(model, config)
         self._cache = KeyValueCache(
             shape,
@@ -87,7 +87,10 @@ class Engine:
             eos_ids=self.eos_token_ids,
             max_logit_rows=config.max_logit_rows,
             histories=HistoryPool(config.max_cache_tokens, self._device),
-            graphs=self._graphs(model),
+            graphs=StepGraphs(model, CaptureCuda(), config.max_logit_rows)
+            if config.cuda_graphs
+            else None,
+            is_batch_invariant=config.batch_invariant,
         )
         self._scheduler = Scheduler(
             max_num_batched_tokens=config.max_num_batched_tokens,
@@ -294,8 +297,3 @@ class Engine:
         self.stats.token_forwards += len(batch.token_ids_T)
         self.stats.logit_rows += len(batch.positions_N)
         self.stats.committed_tokens += committed
-
-    def _graphs(self, model: DreamModel) -> StepGraphs | None:
-        if not self.config.cuda_graphs:
-            return None
-        return StepGraphs(model, CaptureCuda(), self.config.max_logit_rows)

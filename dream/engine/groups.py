@@ -38,6 +38,11 @@ class SamplerKey(NamedTuple):
     history: int
     history_top: int
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the most probable token is taken, and scored as it is."""
+        return not (self.is_drawn or self.width or self.is_annealed or self.history)
+
     @classmethod
     def of(cls, canvas: Canvas) -> SamplerKey:
         """The key of a canvas's rows at its next step."""

@@ -20,10 +20,11 @@ from dream.engine.graphs import StepGraphs, Tail
 from dream.engine.groups import Group
 from dream.engine.history import HistoryPool
 from dream.engine.readback import HostCommit, Readback
+from dream.kernels.row_stats import row_stats
 from dream.memory import WHOLE_ROWS
 from dream.model.modeling import DreamModel
-from dream.remasking import Commit, Ranked, apply_rules, stable_order
-from dream.sampling import Certainty, Drawn, RowParams, certainty, sample
+from dream.remasking import OF_STATS, Commit, Ranked, apply_rules, stable_order
+from dream.sampling import Certainty, Drawn, RowParams, certainty, certainty_of, drawn_of, sample
 
 __all__ = ["Launched", "ModelRunner", "Stage"]
 
@@ -54,7 +55,8 @@ class Launched(NamedTuple):
 class ModelRunner:
     """Runs batches through a model; ids from `suppressed` are never drawn.
 
-    trace: called where a stage begins, on the host; what measures a step sets it.
+    trace: called where a stage begins, on the host; what measures a step sets it. reads_stats:
+    whether greedy rows and rules take one pass over the logits, in the dtype of the model.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class ModelRunner:
         max_logit_rows: int,
         histories: HistoryPool,
         graphs: StepGraphs | None = None,
+        is_batch_invariant: bool = False,
     ) -> None:
         self._model = model
         self._suppressed = torch.tensor(suppressed, dtype=torch.int64, device=model.device)
@@ -74,6 +77,9 @@ class ModelRunner:
         self._histories = histories
         self._graphs = graphs
         self._logits_MV = self._buffer()
+        # A CPU keeps the arithmetic whose bits are promised.
+        self.reads_stats = model.device.type == "cuda"
+        self._is_padded = is_batch_invariant and model.device.type != "cpu"
         self.trace: Callable[[Stage], None] = _ignore
 
     @torch.inference_mode()
@@ -157,8 +163,10 @@ class ModelRunner:
         for group in batch.groups:
             open_here = open_N[(open_N >= group.rows.start) & (open_N < group.rows.stop)]
             for chunk in _chunks(slice(0, len(open_here)), size):
-                rows = torch.from_numpy(open_here[chunk]).to(hidden_NE.device, non_blocking=True)
-                logits_NV = self._logits(hidden_NE[rows])
+                room = size - (chunk.stop - chunk.start) if self._is_padded else 0
+                wanted = np.pad(open_here[chunk], (0, room), mode="edge")
+                rows = torch.from_numpy(wanted).to(hidden_NE.device, non_blocking=True)
+                logits_NV = self._logits(hidden_NE[rows]).float()
                 of_group = rows - group.rows.start
                 again = self._drawn(logits_NV, group, of_group, logits_NV.shape[1])
                 for field, values in zip(fields, again, strict=True):
@@ -187,10 +195,10 @@ class ModelRunner:
         return torch.empty(self._max_logit_rows, len(head), dtype=head.dtype)
 
     def _logits(self, hidden_NE: Tensor) -> Tensor:
-        """Float32 logits of at most max_logit_rows rows; they last until the next call."""
+        """Logits of at most max_logit_rows rows; they last until the next call."""
         out_NV = None if self._logits_MV is None else self._logits_MV[: len(hidden_NE)]
         self.trace("head")
-        logits_NV = self._model.logits(hidden_NE, out_NV).float()
+        logits_NV = self._model.logits(hidden_NE, out_NV)
         self.trace("draw")
         return logits_NV.index_fill_(1, self._suppressed, -torch.inf)
 
@@ -206,14 +214,31 @@ class ModelRunner:
 
     def _sample_rows(self, logits_NV: Tensor, group: Group, rows: slice) -> Sampled:
         key = group.key
-        sure = certainty(logits_NV) if key.is_ruled else _unknown(logits_NV)
-        if group.slots_N is not None:
-            slots_N = group.slots_N[rows]
-            drawn = self._histories.draw(
-                logits_NV, slots_N, key.history, key.history_top, group.score
-            )
-            return Sampled(drawn, sure)
-        return Sampled(self._drawn(logits_NV, group, rows, key.width), sure)
+        score = OF_STATS.get(key.alg) if key.is_greedy else None
+        is_read = self.reads_stats and (score is not None or key.is_ruled)
+        stats = row_stats(logits_NV) if is_read else None
+        if stats is not None and score is not None:
+            return Sampled(drawn_of(stats, score(stats)), certainty_of(stats))
+        logits_NV = logits_NV.float()
+        if stats is not None:
+            sure = certainty_of(stats)
+        else:
+            sure = certainty(logits_NV) if key.is_ruled else _unknown(logits_NV)
+        if not self._is_padded:
+            return Sampled(self._drawn_by(logits_NV, group, rows), sure)
+        # Always equally many rows, the last of them again and again: sums have one order.
+        places_M = torch.arange(self._max_logit_rows, device=logits_NV.device)
+        places_M.clamp_(max=len(logits_NV) - 1)
+        drawn = self._drawn_by(logits_NV[places_M], group, rows.start + places_M)
+        return Sampled(Drawn(*(values_M[: len(logits_NV)] for values_M in drawn)), sure)
+
+    def _drawn_by(self, logits_NV: Tensor, group: Group, rows: Tensor | slice) -> Drawn:
+        """Tokens of these rows of a group, by their histories where they keep one."""
+        key = group.key
+        if group.slots_N is None:
+            return self._drawn(logits_NV, group, rows, key.width)
+        slots_N = group.slots_N[rows]
+        return self._histories.draw(logits_NV, slots_N, key.history, key.history_top, group.score)
 
     def _drawn(self, logits_NV: Tensor, group: Group, rows: Tensor | slice, width: int) -> Drawn:
         """Tokens of these rows of a group, and their scores, which annealing changes."""

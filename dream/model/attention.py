@@ -25,6 +25,10 @@ from dream.model.cache import CachedRows
 __all__ = ["BACKENDS", "LengthGroup", "PackedLayout", "Segments", "Wanted"]
 
 
+LEAST_QUERIES = 2
+"""For one query a sequence FlashAttention 2 swaps groups of heads for rows, and may split keys."""
+
+
 @dataclass(frozen=True, slots=True)
 class LengthGroup:
     """Neighbouring sequences with equally many queries and equally many keys."""
@@ -131,7 +135,7 @@ def varlen(q_THD: Tensor, k_UKD: Tensor, v_UKD: Tensor, segments: Segments) -> T
         v_UKD,
         segments.cu_queries,
         segments.cu_keys,
-        segments.max_queries,
+        max(LEAST_QUERIES, segments.max_queries),
         segments.max_keys,
     )
     return out_THD

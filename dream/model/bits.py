@@ -1,4 +1,7 @@
-"""Rows with the same bits alone and in any batch: float32 on a CPU (docs/decisions/001).
+"""Rows with the same bits alone and in any batch (docs/decisions/001).
+
+Elsewhere than in float32 on a CPU a kernel is chosen by the number of rows. Tiles of always equally
+many rows take that choice away (`EngineConfig.batch_invariant`). Float32 on a CPU needs less:
 
 MKL's strict mode keeps the bits of a product's rows for four rows and more; an AMD processor takes
 other kernels for one to three. Attention multiplies a block of queries by a block of keys, and
@@ -9,27 +12,66 @@ Letters: N rows, U keys, E input width, B sequences, H heads, D width of a head.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LEAST_ROWS", "Linear", "attend", "promises_bits", "silu"]
+__all__ = ["LEAST_ROWS", "TILE", "Linear", "Product", "attend", "in_tiles", "promises_bits", "silu"]
 
 LEAST_ROWS = 4
+
+TILE = 256
+"""Rows of a tile: about as many as a GPU multiplies while it reads the weights once. Fewer would
+read them more often in large steps, more would compute more padding in small ones."""
 
 QUERY_BLOCK, KEY_BLOCK = 32, 512
 """Blocks of torch's attention on a CPU: more than 191 queries go in multiples of such blocks."""
 
 
 class Linear(nn.Linear):
-    """A linear layer that multiplies at least four rows."""
+    """A linear layer that multiplies at least four rows, or if `is_tiled` tiles of them."""
+
+    is_tiled: bool = False
 
     def forward(self, x_NE: Tensor) -> Tensor:
-        """The products of the rows of [..., N, E]."""
+        """The products of the rows of [..., N, E]; [N, E] if `is_tiled`."""
+        return Product(self.weight, self.bias, self.is_tiled)(x_NE)
+
+
+class Product(NamedTuple):
+    """What a linear layer does, for weights that belong to other layers."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+    is_tiled: bool = False
+
+    def __call__(self, x_NE: Tensor) -> Tensor:
+        """As `Linear.forward`."""
+        if self.is_tiled:
+            return in_tiles(lambda tile: F.linear(tile, self.weight, self.bias), x_NE)
         num_rows = x_NE.shape[-2]
         if num_rows >= LEAST_ROWS or not promises_bits(x_NE):
-            return super().forward(x_NE)
-        return super().forward(_padded(x_NE, LEAST_ROWS))[..., :num_rows, :]
+            return F.linear(x_NE, self.weight, self.bias)
+        return F.linear(_padded(x_NE, LEAST_ROWS), self.weight, self.bias)[..., :num_rows, :]
+
+
+def in_tiles(function: Callable[[Tensor], Tensor], x_NE: Tensor) -> Tensor:
+    """A function of rows for `TILE` rows at a time; rows of zeros make up the last tile."""
+    num_rows = len(x_NE)
+    padded = x_NE.new_zeros(num_rows + -num_rows % TILE, x_NE.shape[1])
+    padded[:num_rows] = x_NE
+    first, *others = torch.split(padded, TILE)
+    result = function(first)
+    if not others:
+        return result[:num_rows]
+    joined = result.new_empty(len(padded), result.shape[1])
+    joined[:TILE] = result
+    for n, tile in enumerate(others, start=1):
+        joined[n * TILE : (n + 1) * TILE] = function(tile)
+    return joined[:num_rows]
 
 
 def attend(q_BHND: Tensor, k_BHUD: Tensor, v_BHUD: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Dream's network on packed rows: a Qwen2 block without causality (`modeling_dream.py`).
 
-Letters: T packed rows, U key rows, N selected rows, E hidden width, H query heads, K key-value
-heads, D width of a head, V vocabulary.
+Letters: T packed rows, U key rows, N selected rows, E hidden width, I inner width, H query heads,
+K key-value heads, D width of a head, V vocabulary.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from dream.model.attention import BACKENDS, PackedLayout, Segments, Wanted
-from dream.model.bits import LEAST_ROWS, Linear, silu
+from dream.model.bits import LEAST_ROWS, Linear, Product
 from dream.model.config import DreamConfig
+from dream.model.leaves import PLAIN, TILED, Leaves, compiled_leaves
 
-__all__ = ["DreamModel", "compile_blocks", "compile_rows"]
+__all__ = ["DreamModel", "compile_blocks", "compile_rows", "tile_rows"]
 
 
 class RMSNorm(nn.Module):
-    """x * rsqrt(mean(x^2) + eps) in float32, cast back, then times weight (modeling_dream:74)."""
+    """Root-mean-square norm."""
+
+    leaves: Leaves = PLAIN
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -25,13 +28,21 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x_TE: Tensor) -> Tensor:
-        x = x_TE.float()
-        x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * x.to(x_TE.dtype)
+        return self.leaves.norm(x_TE, self.weight, self.eps)
+
+    def add(self, x_TE: Tensor, more_TE: Tensor) -> tuple[Tensor, Tensor]:
+        """x + more, and the norm of it."""
+        return self.leaves.add_norm(x_TE, more_TE, self.weight, self.eps)
 
 
 class Attention(nn.Module):
-    """Bidirectional grouped-query attention with rotary positions."""
+    """Bidirectional grouped-query attention with rotary positions.
+
+    joined: its first three products as one, where `join_products` made one.
+    """
+
+    leaves: Leaves = PLAIN
+    joined: Product | None = None
 
     def __init__(self, config: DreamConfig, layer: int) -> None:
         super().__init__()
@@ -52,19 +63,35 @@ class Attention(nn.Module):
         wanted: Wanted | None = None,
     ) -> Tensor:
         """What every row, or every wanted row, takes from the rows it attends to."""
-        heads = (-1, self.head_dim)
-        k_UKD = rotary.apply(self.k_proj(x_TE).unflatten(-1, heads))
-        v_UKD = self.v_proj(x_TE).unflatten(-1, heads)
+        q_THD, k_UKD, v_UKD = self._project(x_TE, rotary, wanted)
         if layout.cached is not None:
             cached = layout.cached
             k_UKD, v_UKD = cached.cache.merge(self._layer, k_UKD, v_UKD, cached)
-        segments = layout.segments
-        if wanted is not None:
-            x_TE, rotary, segments = x_TE[wanted.rows_N], rotary.at(wanted.rows_N), wanted.segments
-        q_THD = rotary.apply(self.q_proj(x_TE).unflatten(-1, heads))
+        segments = layout.segments if wanted is None else wanted.segments
         attended_TE = self.attend(backend, q_THD, k_UKD, v_UKD, segments).flatten(1)
         out_TE: Tensor = self.o_proj(attended_TE)
         return out_TE
+
+    def _project(
+        self, x_TE: Tensor, rotary: Rotary, wanted: Wanted | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of the wanted rows, keys and values of all; the first two are rotated."""
+        heads = (-1, self.head_dim)
+        if self.joined is not None and wanted is None:
+            num_kept = self.k_proj.out_features // self.head_dim
+            joined_THD = torch.unflatten(self.joined(x_TE), -1, heads)
+            rotated_THD = rotary.apply(joined_THD[:, :-num_kept], self.leaves)
+            return (
+                rotated_THD[:, :-num_kept],
+                rotated_THD[:, -num_kept:],
+                joined_THD[:, -num_kept:],
+            )
+        k_UKD = rotary.apply(self.k_proj(x_TE).unflatten(-1, heads), self.leaves)
+        v_UKD = self.v_proj(x_TE).unflatten(-1, heads)
+        if wanted is not None:
+            x_TE, rotary = x_TE[wanted.rows_N], rotary.at(wanted.rows_N)
+        q_THD = rotary.apply(self.q_proj(x_TE).unflatten(-1, heads), self.leaves)
+        return q_THD, k_UKD, v_UKD
 
     def attend(
         self, backend: str, q_THD: Tensor, k_UKD: Tensor, v_UKD: Tensor, segments: Segments
@@ -74,7 +101,13 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """SwiGLU."""
+    """SwiGLU.
+
+    joined: its first two products as one, where `join_products` made one.
+    """
+
+    leaves: Leaves = PLAIN
+    joined: Product | None = None
 
     def __init__(self, config: DreamConfig) -> None:
         super().__init__()
@@ -84,7 +117,11 @@ class MLP(nn.Module):
         self.down_proj = Linear(inner, width, bias=False)
 
     def forward(self, x_TE: Tensor) -> Tensor:
-        out_TE: Tensor = self.down_proj(silu(self.gate_proj(x_TE)) * self.up_proj(x_TE))
+        if self.joined is None:
+            gate_TI, up_TI = self.gate_proj(x_TE), self.up_proj(x_TE)
+        else:
+            gate_TI, up_TI = self.joined(x_TE).chunk(2, -1)
+        out_TE: Tensor = self.down_proj(self.leaves.gate(gate_TI, up_TI))
         return out_TE
 
 
@@ -108,8 +145,9 @@ class Block(nn.Module):
     ) -> Tensor:
         """The rows [T, E] after this block, or the wanted ones alone [N, E]."""
         attended_TE = self.self_attn(self.input_layernorm(x_TE), rotary, layout, backend, wanted)
-        x_TE = (x_TE if wanted is None else x_TE[wanted.rows_N]) + attended_TE
-        out_TE: Tensor = x_TE + self.mlp(self.post_attention_layernorm(x_TE))
+        x_TE = x_TE if wanted is None else x_TE[wanted.rows_N]
+        x_TE, normed_TE = self.post_attention_layernorm.add(x_TE, attended_TE)
+        out_TE: Tensor = x_TE + self.mlp(normed_TE)
         return out_TE
 
 
@@ -133,10 +171,9 @@ class Rotary:
         """The rotation of some rows."""
         return Rotary(self.cos_T1D[rows_N], self.sin_T1D[rows_N])
 
-    def apply(self, x_THD: Tensor) -> Tensor:
+    def apply(self, x_THD: Tensor, leaves: Leaves = PLAIN) -> Tensor:
         """Rotate each head of each row by its position."""
-        first, second = x_THD.chunk(2, -1)
-        return x_THD * self.cos_T1D + torch.cat((-second, first), -1) * self.sin_T1D
+        return leaves.rotate(x_THD, self.cos_T1D, self.sin_T1D)
 
 
 class Backbone(nn.Module):
@@ -193,17 +230,29 @@ class DreamModel(nn.Module):
         logits of very few rows are always new.
         """
         normed_NE = self.model.norm(hidden_NE)
-        if out_NV is not None and len(out_NV) >= LEAST_ROWS:
+        is_room = out_NV is not None and len(out_NV) >= LEAST_ROWS
+        if is_room and not self.lm_head.is_tiled:
             return torch.mm(normed_NE, self.lm_head.weight.t(), out=out_NV)
         logits_NV: Tensor = self.lm_head(normed_NE)
         return logits_NV
 
 
 def compile_rows(model: DreamModel) -> None:
-    """Compile what works on each row by itself, in place, for any number of rows."""
+    """Compile what is done to each row between the products, for any number of rows."""
     for module in model.modules():
+        if isinstance(module, RMSNorm | Attention | MLP):
+            module.leaves = compiled_leaves()
+
+
+def tile_rows(model: DreamModel) -> None:
+    """Compute rows in tiles, so that the bits of one do not depend on how many there are."""
+    for module in model.modules():
+        if isinstance(module, Linear):
+            module.is_tiled = True
         if isinstance(module, RMSNorm | MLP):
-            module.compile(dynamic=True)
+            module.leaves = TILED
+        if isinstance(module, Attention | MLP) and module.joined is not None:
+            module.joined = module.joined._replace(is_tiled=True)
 
 
 def compile_blocks(model: DreamModel) -> None:

@@ -8,12 +8,21 @@ from typing import cast
 
 from dream.params import Alg
 from dream.remasking.base import Commit, Ranked, Strategy, stable_order
-from dream.remasking.confidence import SCORES, Confidence
+from dream.remasking.confidence import OF_STATS, SCORES, Confidence
 from dream.remasking.origin import Origin
 from dream.remasking.rules import RULES, RuleLimits, apply_rules
 from dream.sampling import Score
 
-__all__ = ["RULES", "STRATEGIES", "Commit", "Ranked", "RuleLimits", "Strategy", "apply_rules"]
+__all__ = [
+    "OF_STATS",
+    "RULES",
+    "STRATEGIES",
+    "Commit",
+    "Ranked",
+    "RuleLimits",
+    "Strategy",
+    "apply_rules",
+]
 __all__ += ["score_of", "stable_order"]
 
 STRATEGIES: dict[Alg, Strategy] = {

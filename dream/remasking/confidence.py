@@ -3,22 +3,25 @@
 Three are those of the published `sample_tokens`. maskgit_tpp ranks by the distribution and not by
 the token that happened to be drawn, so that unlikely draws survive (top-probability-position).
 
+A greedy row without filters is scored by its statistics where a device has them (`OF_STATS`).
 Letters: N rows, K candidates of a row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dream.kernels.row_stats import RowStats
 from dream.params import SamplingParams
 from dream.sampling import Score, row_sum
 from dream.timetable import ScheduledStep, commit_counts
 
-__all__ = ["SCORES", "Confidence", "probability"]
+__all__ = ["OF_STATS", "SCORES", "Confidence", "probability"]
 
 
 def probability(probs_NK: Tensor, index_N: Tensor) -> Tensor:
@@ -55,6 +58,20 @@ SCORES: dict[str, Score] = {
     "egi": entropy,
 }
 """By `alg`; `egi` ranks the first commit of a request with `egi_temperature`."""
+
+
+OF_STATS: dict[str, Callable[[RowStats], Tensor]] = {
+    "origin": lambda stats: stats.top_probs_N,
+    "maskgit_plus": lambda stats: stats.top_probs_N,
+    "maskgit_tpp": lambda stats: stats.top_probs_N,
+    "topk_margin": lambda stats: stats.top_probs_N - stats.second_probs_N,
+    "entropy": lambda stats: -stats.entropy_N,
+    "egi": lambda stats: stats.entropy_N,
+}
+"""The same of a greedy row, up to rounding; without the 1e-10, which adds at most V * 1e-10 nats.
+
+A score that is not here is computed from the probabilities everywhere.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,11 @@ class EngineSettings(_EngineFields):
         values: dict[str, Any] = {name: getattr(self, name) for name in options_of(EngineConfig)}
         return EngineConfig(**values)
 
+    def resolved(self) -> dict[str, object]:
+        """The settings that change tokens, with what was chosen for the device in place of none."""
+        engine = self.engine()
+        return {name: getattr(engine, name) for name in options_of(EngineConfig).keys() - NEUTRAL}
+
 
 NEUTRAL = frozenset({"output", "replicas", "commit_rows"}) | {
     name

@@ -158,7 +158,7 @@ class EvalSpec(ModelSettings):
 
     def identity(self) -> dict[str, Json]:
         """The settings that decide what is asked and how it is answered."""
-        values = self.model_dump(mode="json", exclude=set(NEUTRAL))
+        values = self.model_dump(mode="json", exclude=set(NEUTRAL)) | self.resolved()
         return {
             name: [str(one) for one in value] if isinstance(value, list) else value
             for name, value in values.items()

@@ -53,7 +53,7 @@ class JobSpec(ModelSettings, PresetSettings):
 
     def identity(self) -> dict[str, Json]:
         """The fields that decide what the rows become."""
-        return dict(self.model_dump(mode="json", exclude=set(NEUTRAL)))
+        return self.model_dump(mode="json", exclude=set(NEUTRAL)) | self.resolved()
 
 
 class JobRecord(BaseModel):

@@ -107,7 +107,8 @@ def test_every_engine_setting_is_an_argument_with_its_default():
 def test_every_engine_setting_reaches_the_engine(field):
     others = {"device": "cpu", "attention": "sdpa", "dtype": "float16", "tensor_parallel": 1}
     value = {"cuda_graphs": False}.get(field.name, others.get(field.name, 7))
-    value = True if isinstance(field.default, bool) and field.name != "cuda_graphs" else value
+    is_switch = options_of(EngineConfig)[field.name].kind is bool and field.name != "cuda_graphs"
+    value = True if is_switch else value
 
     engine = AppArgs(model="m", **{field.name: str(value)}).engine
 

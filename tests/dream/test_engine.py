@@ -11,6 +11,7 @@ import torch
 from dream import Engine, EngineConfig, InvalidRequest
 from dream.errors import ContextLengthExceeded, EngineError
 from dream.model.attention import PackedLayout
+from dream.model.leaves import compiled_leaves
 from dream.model.loader import load_model
 from tests.models import GOLDEN, MASK, VOCAB, golden_engine, golden_model, request
 
@@ -183,6 +184,19 @@ def test_a_checkpoint_without_tokenizer_loads():
     assert Engine.from_pretrained(GOLDEN / "ckpt_a").tokenizer is None
 
 
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        ({}, False),
+        ({"compile": True}, True),
+        ({"device": "cuda:1"}, True),
+        ({"device": "cuda", "compile": False}, False),
+    ],
+)
+def test_rows_are_compiled_on_cuda_unless_said_otherwise(config, wanted):
+    assert EngineConfig(**config).compile is wanted
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_a_compiled_engine_gives_the_same_logits_up_to_rounding():
@@ -195,3 +209,4 @@ def test_a_compiled_engine_gives_the_same_logits_up_to_rounding():
     for found, plain in zip(compiled, golden_engine().generate(wanted), strict=True):
         assert found.usage == replace(plain.usage, bit_exact=False)
         assert found.token_ids == plain.token_ids
+    assert all(leaf.is_fast for leaf in compiled_leaves())

@@ -118,12 +118,28 @@ def test_no_step_of_any_kind_waits(name):
     assert run_recorded(engine) == []
 
 
-def test_a_step_of_all_kinds_together_does_not_wait():
+@pytest.mark.parametrize("reads_stats", [False, True])
+def test_a_step_of_all_kinds_together_does_not_wait(reads_stats):
     engine = golden_engine(max_logit_rows=7)
+    engine._runner.reads_stats = reads_stats
     for name, params in SETTINGS.items():
         engine.add(wanted(name, **params))
 
     assert run_recorded(engine) == []
+
+
+def test_one_pass_over_the_logits_gives_the_same_tokens_for_all_kinds():
+    """As on CUDA: greedy rows and rules by statistics, the others as on a CPU."""
+    engines = [golden_engine(), golden_engine()]
+    engines[1]._runner.reads_stats = True
+
+    plain, found = (
+        engine.generate([wanted(name, **params) for name, params in SETTINGS.items()])
+        for engine in engines
+    )
+
+    assert [one.token_ids for one in found] == [one.token_ids for one in plain]
+    assert [one.usage for one in found] == [one.usage for one in plain]
 
 
 @pytest.mark.parametrize(

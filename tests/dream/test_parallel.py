@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from dream import Engine, EngineConfig, InvalidRequest
 from dream.model.config import DreamConfig
+from dream.model.join import join_products
 from dream.model.modeling import DreamModel
 from jobs.train.model import config_json
 from tests.conftest import free_port
@@ -63,19 +64,24 @@ def fill(engine: Engine) -> list[list[int]]:
     return [list(done.token_ids) for done in engine.generate(wanted)]
 
 
-def fill_in_parallel(folder: Path, rank: int, size: int, port: int, out: Path) -> None:
+def fill_in_parallel(
+    folder: Path, rank: int, size: int, port: int, out: Path, is_joined: bool
+) -> None:
     """What each process does: join the others, fill the same batch, write its tokens."""
     method = f"tcp://127.0.0.1:{port}"
     dist.init_process_group("gloo", init_method=method, rank=rank, world_size=size)
     engine = Engine.from_pretrained(folder, EngineConfig(tensor_parallel=size))
+    if is_joined:
+        join_products(engine._model)
     (out / f"{rank}.json").write_text(json.dumps(fill(engine)))
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("size", [2, 4])
-def test_more_processes_give_the_same_tokens(folder, tmp_path, size):
+@pytest.mark.parametrize(("size", "is_joined"), [(2, False), (4, False), (2, True)])
+def test_more_processes_give_the_same_tokens(folder, tmp_path, size, is_joined):
+    """Also where each has its parts of query, key and value as one product, as on CUDA."""
     port = free_port()
-    arguments = [(folder, rank, size, port, tmp_path) for rank in range(size)]
+    arguments = [(folder, rank, size, port, tmp_path, is_joined) for rank in range(size)]
     workers = [FORKS.Process(target=fill_in_parallel, args=each) for each in arguments]
     try:
         for worker in workers:

@@ -54,6 +54,15 @@ def test_each_row_alone_equals_the_official_loop(case, engines):
         assert_equal_history(row, events[row.request.id])
 
 
+@pytest.mark.parametrize("case", TRAJECTORIES, ids=lambda case: case["case"])
+def test_one_pass_over_the_logits_gives_the_tokens_of_the_official_loop(case):
+    """As on CUDA, where greedy rows are ranked by their statistics."""
+    engine = Engine.from_pretrained(DATA / case["checkpoint"], EngineConfig(parity=True))
+    engine._runner.reads_stats = True
+    for row in replays(case):
+        assert_equal_history(row, run(engine, [row])[row.request.id])
+
+
 @pytest.mark.parametrize("checkpoint", ["ckpt_a", "ckpt_b"])
 def test_all_cases_in_one_mixed_continuous_batch_equal_the_official_loop(checkpoint, engines):
     rows = [row for c in TRAJECTORIES if c["checkpoint"] == checkpoint for row in replays(c)]

@@ -11,8 +11,13 @@ import pytest
 import torch
 
 from dream import Engine, EngineConfig
+from dream.kernels import row_stats as kernels
 from dream.model.attention import Segments, sdpa, varlen
+from dream.model.leaves import compiled_leaves
+from tests.dream.test_exactness import SETTINGS as ALONE
+from tests.dream.test_exactness import outcome
 from tests.dream.test_no_waiting import SETTINGS, wanted
+from tests.dream.test_row_stats import DTYPES, check, rows_of_logits
 from tests.gpu.sync_debug import PROTOTYPE, waits_as_set
 from tests.models import GOLDEN, golden_engine, request
 
@@ -40,6 +45,21 @@ def test_the_variable_length_kernel_equals_sdpa_at_dream_7b_heads(num_queries):
     torch.testing.assert_close(found, sdpa(q, k, v, segments), atol=2e-2, rtol=2e-2)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("num_ids", [3, 512, 5000, 152064])
+def test_one_pass_over_the_logits_is_right_and_sees_each_row_alone(dtype, num_ids):
+    logits = rows_of_logits(num_ids, dtype)
+    ids = torch.arange(8) % num_ids
+
+    found = kernels.row_stats(logits.cuda(), ids.cuda())
+    alone = [kernels.row_stats(logits[n : n + 1].cuda(), ids[n : n + 1].cuda()) for n in range(8)]
+
+    assert kernels._on_cuda.is_fast
+    check(kernels.RowStats(*(values.cpu() for values in found)), logits, ids)
+    for together, parts in zip(found, zip(*alone, strict=True), strict=True):
+        assert torch.equal(together, torch.cat(parts))
+
+
 def test_float32_tokens_on_cuda_equal_those_on_the_cpu():
     wanted = [request(f"r{n}", [[n + 1] * 4, 10 + n], steps=6) for n in range(8)]
 
@@ -47,6 +67,27 @@ def test_float32_tokens_on_cuda_equal_those_on_the_cpu():
     on_cuda = Engine.from_pretrained(GOLDEN / "ckpt_a", config)
 
     assert on_cuda.generate(wanted) == golden_engine().generate(wanted)
+
+
+@pytest.mark.parametrize("settings", ALONE)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_batch_invariant_results_are_the_same_alone_and_in_a_batch_of_eight(dtype, settings):
+    config = EngineConfig(device="cuda", dtype=dtype, batch_invariant=True)
+    engine = Engine.from_pretrained(GOLDEN / "ckpt_a", config)
+
+    together = outcome(engine, list(range(8)), ALONE[settings])
+    alone = [outcome(engine, [n], ALONE[settings]) for n in range(8)]
+
+    assert engine.is_bit_exact
+    for one in alone:
+        assert together[next(iter(one))] == next(iter(one.values()))
+
+
+def test_device_cuda_alone_compiles_and_joins_products():
+    engine = Engine.from_pretrained(GOLDEN / "ckpt_a", HALF)
+
+    assert all(leaf.is_fast for leaf in compiled_leaves())
+    assert all(block.mlp.joined is not None for block in engine._model.model.layers)
 
 
 @pytest.mark.filterwarnings(PROTOTYPE)

@@ -12,7 +12,7 @@ from jobs.fill.config import NEUTRAL, JobRecord, JobSpec, load_spec
 
 
 def another(one):
-    """A value that an option allows and that is not its default."""
+    """A value that an option allows and that is not its default, nor what None means on a CPU."""
     if one.kind is bool:
         return not one.default
     if one.kind is str:
@@ -85,6 +85,17 @@ def test_a_setting_that_changes_no_row_leaves_the_fingerprint_alone(field):
     before, after = load_spec(BASE), load_spec(BASE | {field: UNCHANGED[field]})
 
     assert digest(before.identity()) == digest(after.identity())
+
+
+def test_what_none_means_on_a_device_is_in_the_fingerprint():
+    """A job recorded with `compile: false` and the default of a CPU are the same job."""
+    given = [{}, {"compile": False}, {"device": "cuda"}, {"device": "cuda", "compile": True}]
+
+    cpu, plain, cuda, compiled = (load_spec(BASE | one).identity() for one in given)
+
+    assert cpu == plain
+    assert cuda == compiled
+    assert (cpu["compile"], cuda["compile"]) == (False, True)
 
 
 def test_differences_name_each_field_with_both_values():
