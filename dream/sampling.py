@@ -27,7 +27,7 @@ NO_TOP_K = 2**40
 """A top_k that keeps every token."""
 
 BLOCK, WIDE_BLOCK = 32, 256
-"""Neighbouring ids of which the largest logit is looked at first: for many ids, and for one."""
+"""Ids of which the largest logit is looked at first: where many are wanted, and one."""
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """(probs_NK, index_N of the drawn candidate) -> scores_N, higher is surer."""
@@ -178,7 +178,7 @@ def _sample_filtered(logits_NV: Tensor, params: RowParams, score: Score, width: 
     assert params.top_p_N is not None
     assert params.top_k_N is not None
     values, ids = largest(logits_NV, width)
-    probs = (values - log_mass(logits_NV)[:, None]).exp()
+    probs = (values - log_mass(logits_NV, values[:, 0])[:, None]).exp()
     # Source order: drop a token when the mass before it exceeds top_p; then all below the k-th.
     mass_before = F.pad(probs.cumsum(-1)[:, :-1], (1, 0))
     is_kept = (params.top_p_N >= 1)[:, None] | (mass_before <= params.top_p_N[:, None])
@@ -212,21 +212,21 @@ def _top_ids(logits_NV: Tensor, width: int) -> Tensor:
     """Ids of the `width` largest logits of each row, in no order; of equal ones, any.
 
     They lie in the `width` blocks with the largest maxima, so that a large vocabulary is read
-    once and a small part of it searched.
+    once and a small part of it searched. The ids of a block lie far apart: maxima over neighbours
+    would not be vectorised.
     """
     num_blocks = logits_NV.shape[1] // BLOCK
     if num_blocks < 4 * width:
         return logits_NV.topk(width, -1, sorted=False).indices
-    in_blocks = logits_NV[:, : num_blocks * BLOCK].view(-1, num_blocks, BLOCK)
-    blocks = in_blocks.amax(-1).topk(width, -1, sorted=False).indices
-    places = torch.arange(BLOCK, device=logits_NV.device)
-    ids = (blocks[:, :, None] * BLOCK + places).flatten(1)
+    in_blocks = logits_NV[:, : num_blocks * BLOCK].view(-1, BLOCK, num_blocks)
+    blocks = in_blocks.amax(1).topk(width, -1, sorted=False).indices
+    places = torch.arange(BLOCK, device=logits_NV.device) * num_blocks
+    ids = (blocks[:, :, None] + places).flatten(1)
     rest = torch.arange(num_blocks * BLOCK, logits_NV.shape[1], device=logits_NV.device)
     ids = torch.cat([ids, rest.expand(len(ids), -1)], 1)
     return ids.gather(1, logits_NV.gather(1, ids).topk(width, -1, sorted=False).indices)
 
 
-def log_mass(logits_NV: Tensor) -> Tensor:
-    """log of the sum of exp(logit) of each row; overwrites the logits."""
-    highest_N = logits_NV.amax(-1)
+def log_mass(logits_NV: Tensor, highest_N: Tensor) -> Tensor:
+    """log of the sum of exp(logit) of each row, whose largest is given; overwrites the logits."""
     return highest_N + row_sum(logits_NV.sub_(highest_N[:, None]).exp_()).log()

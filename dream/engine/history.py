@@ -32,7 +32,8 @@ class HistoryPool:
         """The best token of each row's mean distribution; the row's own joins its history."""
         values_NV, ids_NV = largest(logits_NV, min(top, logits_NV.shape[1]))
         missing = top - values_NV.shape[1]
-        probs_NV = F.pad((values_NV - log_mass(logits_NV)[:, None]).exp(), (0, missing))
+        mass_N = log_mass(logits_NV, values_NV[:, 0])
+        probs_NV = F.pad((values_NV - mass_N[:, None]).exp(), (0, missing))
         ids_N1V, probs_N1V = F.pad(ids_NV, (0, missing))[:, None], probs_NV[:, None]
         old_ids, old_probs = (
             kept[slots_N][:, :depth, :top] for kept in (self._ids_PDV, self._probs_PDV)

@@ -214,7 +214,7 @@ def test_activations_in_use_are_below_the_plan_and_above_half_of_it():
 
     in_use = growth(config, {"steps": 1}, MALLOC_MMAP_THRESHOLD_="131072")
 
-    planned = plan(BODY, EngineConfig(**config, device="cuda"))
+    planned = plan(BODY, EngineConfig(**config, device="cuda", dtype="float32"))
     assert planned.activations / 2 < in_use < planned.activations + planned.logits
 
 

@@ -38,7 +38,7 @@ OF_JOB = {
 """Settings that no declaration of dream has, each with another value than its default."""
 
 DECLARED = {**options_of(SamplingParams), **options_of(EngineConfig)}
-SPECIAL = {"device": "cuda", "attention": "sdpa"}
+SPECIAL = {"device": "cuda", "attention": "sdpa", "cuda_graphs": False}
 """Declared settings for which not every value of their type would do."""
 
 CHANGED = OF_JOB | {
