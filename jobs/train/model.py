@@ -91,7 +91,10 @@ def _fresh_config(spec: TrainSpec, special: dict[str, int]) -> DreamConfig:
 
 
 def _fresh(config: DreamConfig, seed: int) -> DreamModel:
-    """A new model: normal(0, .02) matrices, those that write to the residual scaled by depth."""
+    """A new model: normal(0, .02) matrices, those that write to the residual scaled by depth.
+
+    Biases are 0 and norms 1.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = DreamModel(config)
@@ -100,6 +103,8 @@ def _fresh(config: DreamConfig, seed: int) -> DreamModel:
             if parameter.ndim == 2:
                 is_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
                 torch.nn.init.normal_(parameter, std=0.02 * (depth if is_residual else 1.0))
+            elif name.endswith("bias"):
+                torch.nn.init.zeros_(parameter)
     return model
 
 

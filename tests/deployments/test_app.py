@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import fields, replace
 
 import pytest
 import ray
@@ -98,9 +98,9 @@ def test_a_machine_without_a_gpu_is_told_so_unless_others_serve(monkeypatch):
 def test_every_engine_setting_is_an_argument_with_its_default():
     args = AppArgs(model="m")
 
-    assert {name: getattr(args, name) for name in options_of(EngineConfig)} == asdict(
-        EngineConfig()
-    )
+    declared = {name: one.default for name, one in options_of(EngineConfig).items()}
+    assert {name: getattr(args, name) for name in declared} == declared
+    assert replace(args.engine, threads=None) == EngineConfig()
 
 
 @pytest.mark.parametrize("field", fields(EngineConfig), ids=lambda field: field.name)

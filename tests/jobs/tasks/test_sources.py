@@ -73,14 +73,17 @@ def test_the_rows_of_a_run_are_made_by_its_tasks_and_by_what_draws_and_orders_th
     assert "jobs.tasks.prose" not in modules
 
 
-def test_the_rows_of_the_embedded_checkpoint_are_drawn_as_when_it_was_trained():
+@pytest.mark.parametrize("recipe", ["embedded", "embedded-continued"])
+def test_the_rows_of_the_embedded_checkpoint_are_drawn_as_when_it_was_trained(recipe):
+    """By both of its runs."""
     card = json.loads((EMBEDDED / "card.json").read_text())
-    recipe = yaml.safe_load((RECIPES / "embedded.yaml").read_text())
+    run = card if recipe == "embedded-continued" else card["started_from"]
+    settings = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text())
 
     keys = ("mix", "batch_size", "seed")
-    assert {key: card["recipe"][key] for key in keys} == {key: recipe[key] for key in keys}
-    assert card["data"]["rows_sha256"] == rows_sha256(*(recipe[key] for key in keys))
-    assert card["data"]["seen"] == SEEN
+    assert {key: run["recipe"][key] for key in keys} == {key: settings[key] for key in keys}
+    assert run["data"]["rows_sha256"] == rows_sha256(*(settings[key] for key in keys))
+    assert run["data"]["seen"] == SEEN
 
 
 def test_the_digest_of_rows_changes_with_the_seed_and_the_mix():

@@ -125,7 +125,7 @@ def test_a_home_folder_is_found_in_a_file_too(tmp_path, monkeypatch, kind):
 
 
 def test_a_file_or_recipe_there_is_not_is_refused(tmp_path):
-    with pytest.raises(Refused, match="a YAML file, or embedded or nano"):
+    with pytest.raises(Refused, match="a YAML file, or embedded-continued or embedded or nano"):
         load_train_spec({}, "huge")
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(Refused, match="a mapping"):
