@@ -7,7 +7,6 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +17,6 @@ if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent.parent
-PYDANTIC_WARNING = (
-    "ignore:Using extra keyword arguments on `Field` is deprecated"
-    ":pydantic.warnings.PydanticDeprecatedSince20"
-)
-"""Ray 2.60 passes its own keywords to pydantic's Field when ray.serve is imported."""
 
 # Ray reads these when it is imported, so they are set before any test module is.
 os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -32,12 +26,6 @@ os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 os.environ["HF_HUB_OFFLINE"] = "1"
 # The test models are so small that a second thread only costs.
 os.environ["OMP_NUM_THREADS"] = "1"
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Warnings of packages that a GPU machine may lack: naming one that is absent ends pytest."""
-    if find_spec("pydantic") is not None:
-        config.addinivalue_line("filterwarnings", PYDANTIC_WARNING)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -90,9 +90,10 @@ def _fill_rows(
             files=found.inputs.first_rows(found.spec.limit),
             schema=schema,
         )
-        rows = pipeline.build(plan, found.inputs.schema, ledger)
         footer = found.provenance(record, log.attempt)
-        with watched(folder, tally, display(record.num_rows, sys.stderr), checks):
+        shown = display(record.num_rows, sys.stderr)
+        with pipeline.configured(ledger), watched(folder, tally, shown, checks):
+            rows = pipeline.build(plan, found.inputs.schema)
             pipeline.write(rows, folder.data, schema.with_metadata(footer))
 
 

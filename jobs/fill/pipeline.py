@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from jobs.common.errors import JobError
 from jobs.fill.parts import PartNames
 from jobs.fill.stages import GenerateRows, StagePlan, select_rows
 
-__all__ = ["build", "write"]
+__all__ = ["build", "configured", "write"]
 
 BLOCKS_IN_FLIGHT = 4
 """Blocks that one engine works on at once, so that its batch stays full between two of them."""
@@ -30,13 +32,12 @@ FILTER_BYTES = 256 * 2**20
 """Least memory the checkpoint filter asks for; it holds 8 bytes for each committed row."""
 
 
-def build(plan: StagePlan, read_schema: pa.Schema, ledger: Path) -> Dataset:
+def build(plan: StagePlan, read_schema: pa.Schema) -> Dataset:
     """Everything up to the write: one row out for each row in.
 
     No limit, filter, shuffle or sort of Ray's: the ledger knows rows by (file, position), and
     rows that end without an output would be computed again at every resume.
     """
-    _configure(ledger)
     spec = plan.spec
     engine = spec.engine()
     on_gpu = engine.device.startswith("cuda")
@@ -105,13 +106,15 @@ def _reason(error: RayError) -> str:
     return reason
 
 
-def _configure(ledger: Path) -> None:
+@contextmanager
+def configured(ledger: Path) -> Iterator[None]:
+    """Ray Data as a job wants it while the body runs, with what is committed left out."""
     checkpoint = CheckpointConfig(
         id_column="row_hash", checkpoint_path=str(ledger), delete_checkpoint_on_success=False
     )
     checkpoint.checkpoint_actor_memory_bytes = FILTER_BYTES
     checkpoint.checkpoint_actor_pool_max_size = 1  # each takes a CPU; a look-up is cheap
-    context = DataContext.get_current()
+    context = DataContext.get_current().copy()
     context.checkpoint_config = checkpoint
     context.max_errored_blocks = 0
     context.max_consecutive_actor_init_deaths = 0
@@ -120,3 +123,5 @@ def _configure(ledger: Path) -> None:
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "bars disabled"
+    with DataContext.current(context):
+        yield

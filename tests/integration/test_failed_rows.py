@@ -7,6 +7,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ray.data import DataContext
 
 from jobs.fill.ledger import JobFolder
 from jobs.fill.verify import verify
@@ -40,6 +41,7 @@ def test_a_job_that_filled_no_row_is_finished_and_ends_with_6(ray_local, rows, t
     assert pq.read_table(folder.data).column("status").to_pylist() == ["too_long"] * 2
     assert call(*given)[0] == call("resume", "-o", out)[0] == 6
     assert call("status", "-o", out)[0] in (0, None)
+    assert DataContext.get_current().checkpoint_config is None, "other pipelines are not touched"
 
 
 def test_an_evaluation_reports_no_score_where_every_row_failed(ray_local, rows, tmp_path):
