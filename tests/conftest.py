@@ -36,22 +36,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    """With -n: a process takes file after file; those that need the server stay together."""
+    """With -n: a process takes file after file; one takes all that start Ray, which starts once."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             name = nodeid.partition("::")[0]
-            return "server" if needs_server(name) else name
+            return "ray" if starts_ray(name) else name
 
     return ByFile(config, log)
 
 
 @cache
-def needs_server(name: str) -> bool:
-    """Whether tests of a file, by its path from the root, take the fixture `server`."""
-    text = (ROOT / name).read_text(encoding="utf-8")
-    return "mark.ray" in text and "(server" in text
+def starts_ray(name: str) -> bool:
+    """Whether tests of a file, by its path from the root, are marked so."""
+    return "mark.ray" in (ROOT / name).read_text(encoding="utf-8")
 
 
 def free_port() -> int:

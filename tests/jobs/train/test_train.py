@@ -204,6 +204,22 @@ def kill_a_worker(output: Path, after_update: int, killed: list[int]) -> None:
 
 
 @pytest.mark.ray
+def test_two_workers_give_the_losses_of_one(tmp_path, ray_local):
+    """On gloo: the same losses to rounding, and the output of a run."""
+    spec = spec_of(tmp_path / "out", updates=20, num_workers=2, checkpoint_every=10)
+
+    train(spec, quiet)
+
+    alone, lines = train_here(on_one_worker(spec), tmp_path / "alone")
+    assert losses(tmp_path / "out") == pytest.approx([line["loss"] for line in lines], rel=1e-4)
+    check_output(tmp_path / "out", alone)
+    train(spec, quiet)  # finished: nothing is done
+    with pytest.raises(Refused, match=r"learning_rate: 0\.003 -> 0\.1"):
+        train(spec.model_copy(update={"learning_rate": 0.1}), quiet)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
 def test_two_workers_one_of_them_killed_give_the_losses_of_one(tmp_path, ray_local):
     """On gloo: the same losses to rounding, through a SIGKILL and the checkpoint before it."""
     spec = spec_of(tmp_path / "out", updates=60, num_workers=2, checkpoint_every=20)
@@ -223,9 +239,6 @@ def test_two_workers_one_of_them_killed_give_the_losses_of_one(tmp_path, ray_loc
     )
     assert losses(tmp_path / "out") == pytest.approx([line["loss"] for line in lines], rel=2e-2)
     check_output(tmp_path / "out", alone)
-    train(spec, quiet)  # finished: nothing is done
-    with pytest.raises(Refused, match=r"learning_rate: 0\.003 -> 0\.1"):
-        train(spec.model_copy(update={"learning_rate": 0.1}), quiet)
 
 
 def on_one_worker(spec):
@@ -238,7 +251,7 @@ def check_output(output: Path, state) -> None:
     card = json.loads((output / "card.json").read_text())
     assert card["flops"] == 6 * card["parameters"] * card["tokens"] > 0
     assert card["tokens"] == state.progress.tokens
-    assert card["log"][-1]["update"] == 60
+    assert card["log"][-1]["update"] == state.progress.updates
     assert set(card["data"]) == {"generator", "rows_sha256", "seen"}
     assert card["started_from"] is None
     model = load_model(output, dtype=torch.float32, device="cpu")
