@@ -23,7 +23,8 @@ COUNT = (1, None)
 class EngineConfig:
     """Settings of an engine.
 
-    What is left open (none, auto) is chosen for the device when it is made, and then reads so. On
+    What is left open (none, auto) is chosen for the device when it is made, and then reads so;
+    `dataclasses.replace` keeps what was chosen. On
     a CPU in float32 only `parity`, `batch_invariant` and `compile` change tokens, the last two at
     near-ties.
     """
@@ -123,7 +124,8 @@ class EngineConfig:
     async_scheduling: bool | None = field(
         default=None,
         metadata=declare(
-            "Prepare a large step while the device runs another; none: on CUDA",
+            "Run a step of 3,072 tokens or more in halves, and prepare one while the device runs "
+            "the other; none: on CUDA",
             SPEED,
             changes_tokens=False,
         ),
@@ -147,6 +149,8 @@ class EngineConfig:
         """Put in place of what is left open what suits the device."""
         if self.dtype == "auto":
             object.__setattr__(self, "dtype", self.compute_dtype)
+        if self.attention is None:
+            object.__setattr__(self, "attention", self.attention_backend)
         if self.compile is None:
             is_compiled = self.device.startswith("cuda") and not self.batch_invariant
             object.__setattr__(self, "compile", is_compiled)

@@ -15,6 +15,7 @@ from dream.dtypes import QUANTIZED
 from dream.engine.batch import Batch, collate
 from dream.engine.capture import CaptureCuda
 from dream.engine.config import EngineConfig
+from dream.engine.device import on_device
 from dream.engine.exactness import is_bit_exact
 from dream.engine.graphs import StepGraphs
 from dream.engine.history import HistoryPool
@@ -70,9 +71,10 @@ class Engine:
             vocab_size=self.vocab_size,
             length_tokens={} if tokenizer is None else tokenizer.length_tokens,
         )
-        self._device = torch.device(config.device)
+        self._device = model.device
         self._model = model
-        prepare(model, config)
+        with on_device(self._device):
+            prepare(model, config)
         self.is_bit_exact = is_bit_exact(model, config)
         self._cache = KeyValueCache(
             shape,
@@ -172,7 +174,9 @@ class Engine:
         if not self._launched:
             return []
         step = self._launched.popleft()
-        return self._apply(step.batch, self._runner.read(step))
+        self._scheduler.mark(step.batch.canvases, is_running=False)
+        with on_device(self._device):
+            return self._apply(step.batch, self._runner.read(step))
 
     def collect(self) -> list[Completion]:
         """Completions since the last call, in the order they finished."""
@@ -223,10 +227,13 @@ class Engine:
 
     def _launch(self) -> None:
         """Put the next step on the device, if one is due."""
-        if canvases := self._scheduler.schedule():
-            self._runner.trace("collate")
+        if not (canvases := self._scheduler.schedule()):
+            return
+        self._runner.trace("collate")
+        with on_device(self._device):
             batch = collate(canvases, self._device, self._cache)
             self._launched.append(self._runner.launch(batch))
+            self._scheduler.mark(canvases, is_running=True)
 
     def _canvas(self, request: Request, before: Canvas | None = None) -> Canvas:
         return Canvas(
@@ -246,7 +253,8 @@ class Engine:
             raise EngineError("the model's probabilities are not finite: check the weights")
         counts = batch.picked if commit.counts_R is None else commit.counts_R.tolist()
         forced = [0] * len(counts) if commit.forced_R is None else commit.forced_R.tolist()
-        self._count(batch, sum(counts))
+        work = len(batch.canvases), len(batch.token_ids_T), len(batch.positions_N)
+        self.stats.count_step(*work, sum(counts))
         events: list[StepEvent] = []
         starts = [0, *accumulate(batch.picked)]
         for place, canvas in enumerate(batch.canvases):
@@ -290,10 +298,3 @@ class Engine:
             self._runner.forget(canvas.slots)
         self._scheduler.remove(canvas)
         del self._canvases[canvas.request.id]
-
-    def _count(self, batch: Batch, committed: int) -> None:
-        self.stats.steps += 1
-        self.stats.forward_passes += len(batch.canvases)
-        self.stats.token_forwards += len(batch.token_ids_T)
-        self.stats.logit_rows += len(batch.positions_N)
-        self.stats.committed_tokens += committed

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dream.engine.config import EngineConfig
+from dream.engine.device import on_device
 from dream.errors import NotBitExact
 from dream.kernels.row_stats import row_stats
 from dream.model.attention import PackedLayout
@@ -65,6 +66,11 @@ _WARNING = (
 @torch.inference_mode()
 def _agrees(model: DreamModel, lengths: list[int]) -> bool:
     """Whether a block, the head and the sampler give a row the same bits alone and in a batch."""
+    with on_device(model.device):
+        return _all_agree(model, lengths)
+
+
+def _all_agree(model: DreamModel, lengths: list[int]) -> bool:
     random = torch.Generator().manual_seed(0)
     x_TE = torch.randn(sum(lengths), model.config.hidden_size, generator=random)
     x_TE = x_TE.to(model.device, model.dtype)

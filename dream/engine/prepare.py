@@ -8,7 +8,8 @@ from dream.engine.config import EngineConfig
 from dream.kernels.row_stats import row_stats
 from dream.model.attention import PackedLayout
 from dream.model.join import join_products
-from dream.model.modeling import DreamModel, compile_rows, tile_rows
+from dream.model.leaves import PLAIN, TILED, compiled_leaves
+from dream.model.modeling import DreamModel, arrange_rows
 
 __all__ = ["prepare"]
 
@@ -17,14 +18,12 @@ LENGTHS = ([1], [2], [5, 7])
 
 
 def prepare(model: DreamModel, config: EngineConfig) -> None:
-    """Change a model in place as the settings and its device want it; a CPU's stays as it is."""
+    """Change a model in place as the settings and its device want it; the last call decides."""
     is_cuda = model.device.type == "cuda"
     if is_cuda:
         join_products(model)
-    if config.batch_invariant:
-        tile_rows(model)
-    if config.compile:
-        compile_rows(model)
+    leaves = compiled_leaves() if config.compile else TILED if config.batch_invariant else PLAIN
+    arrange_rows(model, leaves, is_tiled=config.batch_invariant)
     if is_cuda and config.compile:
         for lengths in LENGTHS:
             _first_forward(model, lengths)

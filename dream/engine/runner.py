@@ -36,6 +36,10 @@ SLICE_BYTES = 5 * 2**18
 """Logits a CPU samples at a time: what stays in its cache from one pass to the next."""
 
 
+SAMPLED_ROWS = 128
+"""Rows that `batch_invariant` samples at a time on a GPU, whatever the number of rows there are."""
+
+
 class Sampled(NamedTuple):
     """A token for every candidate, and how sure its row is."""
 
@@ -206,7 +210,8 @@ class ModelRunner:
         """Logits of a chunk at once; their rows in slices that a CPU's cache holds."""
         logits_NV = self._logits(hidden_NE)
         is_cpu = logits_NV.device.type == "cpu"
-        size = max(1, SLICE_BYTES // (4 * logits_NV.shape[1])) if is_cpu else len(logits_NV)
+        whole = SAMPLED_ROWS if self._is_padded else len(logits_NV)
+        size = max(1, SLICE_BYTES // (4 * logits_NV.shape[1])) if is_cpu else whole
         for part in _chunks(rows, size):
             here = slice(part.start - rows.start, part.stop - rows.start)
             of_group = slice(part.start - group.rows.start, part.stop - group.rows.start)
@@ -227,7 +232,7 @@ class ModelRunner:
         if not self._is_padded:
             return Sampled(self._drawn_by(logits_NV, group, rows), sure)
         # Always equally many rows, the last of them again and again: sums have one order.
-        places_M = torch.arange(self._max_logit_rows, device=logits_NV.device)
+        places_M = torch.arange(SAMPLED_ROWS, device=logits_NV.device)
         places_M.clamp_(max=len(logits_NV) - 1)
         drawn = self._drawn_by(logits_NV[places_M], group, rows.start + places_M)
         return Sampled(Drawn(*(values_M[: len(logits_NV)] for values_M in drawn)), sure)

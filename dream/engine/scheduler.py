@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -12,8 +13,8 @@ from dream.engine.slots import SlotPool
 __all__ = ["Scheduler"]
 
 
-LEAST_HALF = 2048
-"""Tokens of a step from which on it keeps a GPU as busy as a larger one."""
+LEAST_HALF = 1536
+"""Tokens of a step from which on it keeps a GPU nearly as busy as a larger one."""
 
 
 @dataclass(slots=True)
@@ -71,9 +72,8 @@ class Scheduler:
         self.update(canvas)
 
     def update(self, canvas: Canvas) -> None:
-        """Count anew what a canvas still has to run; its step has been read."""
+        """Count anew what a canvas still has to run."""
         entry = self._entries[canvas]
-        entry.is_running = False
         now = canvas.pending_token_forwards
         self._pending += now - entry.pending
         entry.pending = now
@@ -84,6 +84,12 @@ class Scheduler:
         if canvas.slots is not None:
             self._slots.release(canvas.slots)
             canvas.slots = None
+
+    def mark(self, canvases: Iterable[Canvas], *, is_running: bool) -> None:
+        """Say whether these, as far as they are still here, are in a step that is not read yet."""
+        for canvas in canvases:
+            if canvas in self._entries:
+                self._entries[canvas].is_running = is_running
 
     def schedule(self) -> list[Canvas]:
         """The canvases of the next step: the first in line that fit, which is one at least.
@@ -129,7 +135,6 @@ class Scheduler:
 
     def _serve(self, canvas: Canvas) -> None:
         entry = self._entries[canvas]
-        entry.is_running = self._halves
         entry.served += canvas.num_step_tokens
         if entry.served >= self._quantum:
             entry.served = 0

@@ -16,5 +16,6 @@ def preset_of(model: str | Path, folder: Path, tokenizer: Tokenizer | None) -> P
 
     Its own name counts more than `_name_or_path`, which may name the model it was trained from.
     """
-    names = [str(model), str(folder.resolve()), read_config(folder).name_or_path]
+    written = read_config(folder).name_or_path
+    names = [str(model), str(folder.resolve()), written if isinstance(written, str) else ""]
     return recognise(names, () if tokenizer is None else tokenizer.special_tokens)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from dream.model.attention import BACKENDS, PackedLayout, Segments, Wanted
 from dream.model.bits import LEAST_ROWS, Linear, Product
 from dream.model.config import DreamConfig
-from dream.model.leaves import PLAIN, TILED, Leaves, compiled_leaves
+from dream.model.leaves import PLAIN, Leaves
 
-__all__ = ["DreamModel", "compile_blocks", "compile_rows", "tile_rows"]
+__all__ = ["DreamModel", "arrange_rows", "compile_blocks"]
 
 
 class RMSNorm(nn.Module):
@@ -237,22 +237,18 @@ class DreamModel(nn.Module):
         return logits_NV
 
 
-def compile_rows(model: DreamModel) -> None:
-    """Compile what is done to each row between the products, for any number of rows."""
+def arrange_rows(model: DreamModel, leaves: Leaves, *, is_tiled: bool) -> None:
+    """Set what is done to each row between the products, and whether products are tiled.
+
+    In tiles the bits of a row do not depend on how many rows there are.
+    """
     for module in model.modules():
         if isinstance(module, RMSNorm | Attention | MLP):
-            module.leaves = compiled_leaves()
-
-
-def tile_rows(model: DreamModel) -> None:
-    """Compute rows in tiles, so that the bits of one do not depend on how many there are."""
-    for module in model.modules():
+            module.leaves = leaves
         if isinstance(module, Linear):
-            module.is_tiled = True
-        if isinstance(module, RMSNorm | MLP):
-            module.leaves = TILED
+            module.is_tiled = is_tiled
         if isinstance(module, Attention | MLP) and module.joined is not None:
-            module.joined = module.joined._replace(is_tiled=True)
+            module.joined = module.joined._replace(is_tiled=is_tiled)
 
 
 def compile_blocks(model: DreamModel) -> None:

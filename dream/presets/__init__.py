@@ -78,12 +78,19 @@ def recognise(names: Iterable[str], tokens: Collection[str]) -> Preset | None:
 def with_preset(preset: Preset | None, given: Mapping[str, object]) -> dict[str, Any]:
     """Values of `SamplingParams`: those given, and the preset's for the others.
 
-    A given commit rule replaces the preset's, as there can be only one.
+    What a given value excludes is not taken from the preset: a commit rule replaces its rule.
     """
     values = {} if preset is None else dict(preset.sampling)
+    excluded: set[str] = set()
     if any(given.get(name) is not None for name in RULE_FIELDS):
-        values = {name: value for name, value in values.items() if name not in RULE_FIELDS}
-    return values | dict(given)
+        excluded |= set(RULE_FIELDS)
+    if given.get("alg") == "origin":
+        excluded |= {*RULE_FIELDS, "block_length"}
+    if given.get("frontier") is not None:
+        excluded.add("block_length")
+    if given.get("history"):
+        excluded |= {"temperature", "top_p", "top_k"}
+    return {name: value for name, value in values.items() if name not in excluded} | dict(given)
 
 
 def _read(path: Path) -> Preset:

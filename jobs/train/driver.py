@@ -16,9 +16,9 @@ from jobs.common.lock import Lock
 from jobs.common.output import refuse_foreign
 from jobs.common.session import Needs, ray_session
 from jobs.train.config import TrainSpec
-from jobs.train.export import CARD, export
+from jobs.train.export import export
 from jobs.train.metrics import METRICS, read_metrics
-from jobs.train.model import prepare
+from jobs.train.model import CARD, prepare
 from jobs.train.paths import BASE, RECORD, STORE, WORK
 from jobs.train.record import TrainRecord, identity_of
 

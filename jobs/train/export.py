@@ -11,20 +11,16 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dream.model.loader import resolve
 from jobs.common.files import move_into_place, write_atomically
 from jobs.common.fingerprint import Json
 from jobs.train.checkpoint import final_weights, read_progress
 from jobs.train.config import TrainSpec
 from jobs.train.corpus import rows_sha256
 from jobs.train.metrics import read_metrics
-from jobs.train.model import VOCABULARY_FILES
+from jobs.train.model import CARD, STARTED_FROM, VOCABULARY_FILES
 from jobs.train.record import TrainRecord
 
-__all__ = ["CARD", "export"]
-
-CARD = "card.json"
-"""Written last: a folder that holds it is finished."""
+__all__ = ["SEEN", "export"]
 
 SEEN = (
     "No problem of the held-out split was shown as a prompt, or as the visible part of a text that "
@@ -49,7 +45,7 @@ def export(checkpoint: Path, base: Path, output: Path, record: TrainRecord) -> N
     tokens = read_progress(checkpoint).tokens
     card = {
         "data": _data(record),
-        "started_from": _started_from(record),
+        "started_from": _started_from(base, record),
         "recipe": {k: value for k, value in record.spec.items() if k not in ("output", "from")},
         "parameters": parameters,
         "tokens": tokens,
@@ -91,12 +87,12 @@ def _data(record: TrainRecord) -> dict[str, Json]:
     }
 
 
-def _started_from(record: TrainRecord) -> dict[str, Json] | None:
+def _started_from(base: Path, record: TrainRecord) -> dict[str, Json] | None:
     """What the card of the checkpoint says that the run continued; None for a fresh model."""
     place = TrainSpec.model_validate(record.spec).from_place
     if place is None:
         return None
-    path = resolve(place) / CARD
+    path = base / STARTED_FROM
     card: dict[str, Json] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     kept = ("data", "started_from", "recipe", "parameters", "tokens", "flops")
     digest = record.identity["from_sha256"]

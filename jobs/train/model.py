@@ -24,10 +24,13 @@ from dream.model.tokenizer import write_byte_tokenizer
 from jobs.train.config import TrainSpec
 from jobs.train.qwen2 import add_mask_token, dream_config, read_qwen2
 
-__all__ = ["VOCABULARY_FILES", "config_json", "first_weights", "prepare"]
+__all__ = ["CARD", "STARTED_FROM", "VOCABULARY_FILES", "config_json", "first_weights", "prepare"]
 
 VOCABULARY_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 """The tokenizer files that training reads and writes."""
+
+CARD, STARTED_FROM = "card.json", "started_from.json"
+"""Of a run, written last: a folder that holds it is finished; the card of the run it continues."""
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
@@ -45,6 +48,7 @@ def prepare(spec: TrainSpec, base: Path) -> DreamConfig:
     else:
         config = read_config(resolve(place))
         _copy_tokenizer(resolve(place), base)
+        _copy_card(resolve(place), base)
     (base / "config.json").write_text(config_json(config), encoding="utf-8")
     return read_config(base)
 
@@ -113,6 +117,16 @@ def _copy_tokenizer(source: Path, base: Path) -> None:
         if not (source / name).is_file():
             raise CheckpointError(f"{source / name}: no such file; training needs the tokenizer")
         shutil.copyfile(source / name, base / name)
+
+
+def _copy_card(source: Path, base: Path) -> None:
+    """The card of the checkpoint as it is now, if it has one of ours."""
+    try:
+        card = json.loads((source / CARD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if isinstance(card, dict):
+        (base / STARTED_FROM).write_text(json.dumps(card), encoding="utf-8")
 
 
 def _read(folder: Path) -> Iterator[tuple[str, Tensor]]:

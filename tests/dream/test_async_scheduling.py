@@ -89,14 +89,37 @@ def test_both_halves_together_are_the_first_in_line_that_fit():
     for one in line:
         scheduler.add(one)
 
-    first, second = scheduler.schedule(), scheduler.schedule()
+    first = scheduler.schedule()
+    scheduler.mark(first, is_running=True)
+    second = scheduler.schedule()
+    scheduler.mark(second, is_running=True)
     assert first + second == line[:10]
     assert len(first) == len(second) == 5
     assert scheduler.schedule() == []
 
-    for one in first:
-        scheduler.update(one)
+    scheduler.mark(first, is_running=False)
     assert scheduler.schedule() == first
     for one in first[:4]:
         scheduler.remove(one)
+    scheduler.mark(first, is_running=True)
     assert scheduler.schedule() == line[10:]
+
+
+@pytest.mark.parametrize("stage", ["launch", "read"])
+def test_a_step_that_fails_keeps_nobody_waiting(stage, monkeypatch):
+    engine = engine_with_halves()
+    requests = [build_request(f"r{n}", [[n + 1] * 6, 12], steps=4) for n in range(6)]
+    for request in requests:
+        engine.add(request)
+
+    def fails(step):
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._runner, stage, fails)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            engine.step()
+    while engine.has_work:
+        engine.step()
+
+    assert {done.id for done in engine.collect()} == {request.id for request in requests}

@@ -54,6 +54,7 @@ NEEDS = {
     "vicinity": {"window": "prefix"},
     "suffix_window": {"block_length": 8},
     "cuda_graphs": {"device": "cuda", "dtype": "bfloat16"},
+    "attention": {"device": "cuda", "dtype": "bfloat16"},
 }
 """What a setting is refused without."""
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from dream.model.loader import weights_sha256
 from jobs.train.checkpoint import save
 from jobs.train.config import TrainSpec
-from jobs.train.export import CARD, export
+from jobs.train.export import export
+from jobs.train.model import CARD
 from jobs.train.record import TrainRecord, identity_of
 from tests.jobs.train.trainrun import TINY, spec_of, train_here
 
