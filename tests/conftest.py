@@ -36,13 +36,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    """With -n: a process takes file after file; one takes all that start Ray, which starts once."""
+    """With -n: a process takes file after file; those that start Ray are two groups, to start few.
+
+    One group each keeps two processes busy to the end.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             name = nodeid.partition("::")[0]
-            return "ray" if starts_ray(name) else name
+            if starts_ray(name):
+                return "ray of jobs" if name.startswith("tests/jobs/") else "ray"
+            return name
 
     return ByFile(config, log)
 
