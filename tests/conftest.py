@@ -36,26 +36,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    """With -n: a process takes file after file; those that start Ray are two groups, to start few.
-
-    One group each keeps two processes busy to the end.
-    """
+    """With -n: a process takes file after file; one takes all that use `ray_local`."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             name = nodeid.partition("::")[0]
-            if starts_ray(name):
-                return "ray of jobs" if name.startswith("tests/jobs/") else "ray"
-            return name
+            return "ray" if uses_ray(name) else name
 
     return ByFile(config, log)
 
 
 @cache
-def starts_ray(name: str) -> bool:
-    """Whether tests of a file, by its path from the root, are marked so."""
-    return "mark.ray" in (ROOT / name).read_text(encoding="utf-8")
+def uses_ray(name: str) -> bool:
+    """Whether a file, by its path from the root, has tests for the one Ray of the session."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return "mark.ray" in text and ("ray_local" in text or "(server" in text)
 
 
 def free_port() -> int:

@@ -52,7 +52,7 @@ def test_the_guide_names_every_engine_setting_that_changes_no_row():
 
 
 @pytest.mark.ray
-def test_the_examples_run_in_order(ray_local, tmp_path, monkeypatch, capsys):
+def test_the_examples_run_in_order(tmp_path, monkeypatch, capsys):
     """The first as a user runs it, with a Ray of its own; the others in this process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
