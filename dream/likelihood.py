@@ -18,6 +18,7 @@ from torch import Tensor
 from dream.errors import EngineError, InvalidRequest
 from dream.kernels.row_stats import row_stats
 from dream.model.attention import PackedLayout
+from dream.model.device import on_device
 from dream.model.modeling import DreamModel
 from dream.sampling import row_sum
 
@@ -120,7 +121,8 @@ def estimate_log_likelihood(
     for copies in _chunks(len(masks_US), max(1, max_rows // len(ids_L))):
         is_masked_UL = np.zeros((copies.stop - copies.start, len(ids_L)), np.bool_)
         is_masked_UL[:, scored.start : scored.stop] = masks_US[copies]
-        losses.append(_cross_entropy(model, ids_L, is_masked_UL, max_logit_rows))
+        with on_device(model.device):
+            losses.append(_cross_entropy(model, ids_L, is_masked_UL, max_logit_rows))
     loss_N = np.concatenate(losses)
     if not np.isfinite(loss_N).all():
         raise EngineError("the model's probabilities are not finite: check the weights")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.stage_clock import reached
+from dream.engine.capture import CaptureCuda
 
 __all__ = ["captured", "each_s", "is_cuda", "sustained_s"]
 
@@ -43,18 +44,4 @@ def captured(device: str, call: Call) -> Call:
     """The call as a CUDA graph, so that launches cost nothing; on a CPU the call itself."""
     if not is_cuda(device):
         return call
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(2):
-            call()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        kept = call()
-
-    def replay() -> object:
-        graph.replay()
-        return kept
-
-    return replay
+    return CaptureCuda()(call)

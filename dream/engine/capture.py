@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 __all__ = ["Capture", "CaptureCuda", "Replay"]
+
+T = TypeVar("T")
 
 Replay = Callable[[], tuple[Tensor, ...]]
 Capture = Callable[[Replay], Replay]
@@ -20,7 +23,7 @@ class CaptureCuda:
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, call: Replay) -> Replay:
+    def __call__(self, call: Callable[[], T]) -> Callable[[], T]:
         """A graph of the call, after the warm-up on another stream that capture asks for.
 
         Other threads may use CUDA meanwhile, such as one that loads weights.
@@ -35,7 +38,7 @@ class CaptureCuda:
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             result = call()
 
-        def replay() -> tuple[Tensor, ...]:
+        def replay() -> T:
             graph.replay()
             return result
 

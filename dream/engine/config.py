@@ -24,9 +24,8 @@ class EngineConfig:
     """Settings of an engine.
 
     What is left open (none, auto) is chosen for the device when it is made, and then reads so;
-    `dataclasses.replace` keeps what was chosen. On
-    a CPU in float32 only `parity`, `batch_invariant` and `compile` change tokens, the last two at
-    near-ties.
+    `dataclasses.replace` keeps what was chosen. On a CPU in float32 only `parity`,
+    `batch_invariant` and `compile` change tokens, the last two at near-ties.
     """
 
     device: str = field(

@@ -15,7 +15,6 @@ from dream.dtypes import QUANTIZED
 from dream.engine.batch import Batch, collate
 from dream.engine.capture import CaptureCuda
 from dream.engine.config import EngineConfig
-from dream.engine.device import on_device
 from dream.engine.exactness import is_bit_exact
 from dream.engine.graphs import StepGraphs
 from dream.engine.history import HistoryPool
@@ -34,6 +33,7 @@ from dream.likelihood import LikelihoodParams, estimate_log_likelihood
 from dream.memory import check
 from dream.model.cache import KeyValueCache
 from dream.model.config import read_config
+from dream.model.device import on_device
 from dream.model.family import preset_of
 from dream.model.loader import DTYPES, load_model, resolve
 from dream.model.modeling import DreamModel

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from dream.engine.config import EngineConfig
-from dream.engine.device import on_device
 from dream.errors import NotBitExact
 from dream.kernels.row_stats import row_stats
 from dream.model.attention import PackedLayout
 from dream.model.bits import TILE, promises_bits
+from dream.model.device import on_device
 from dream.model.modeling import Attention, DreamModel, Rotary
 from dream.sampling import certainty, certainty_of
 

@@ -19,14 +19,10 @@ LEAST_HALF = 1536
 
 @dataclass(slots=True)
 class _Entry:
-    """Token-forwards of a canvas: computed in its present time slice, and still to run.
-
-    is_running: it is in a step that has not been read yet.
-    """
+    """Token-forwards of a canvas: computed in its present time slice, and still to run."""
 
     served: int
     pending: int
-    is_running: bool = False
 
 
 class Scheduler:
@@ -56,6 +52,7 @@ class Scheduler:
         self._quantum = quantum
         self._slots = slots
         self._entries: dict[Canvas, _Entry] = {}
+        self._running: set[Canvas] = set()
         self._pending = 0
 
     def __len__(self) -> int:
@@ -81,15 +78,15 @@ class Scheduler:
     def remove(self, canvas: Canvas) -> None:
         """Forget a canvas, finished or not."""
         self._pending -= self._entries.pop(canvas).pending
+        self._running.discard(canvas)
         if canvas.slots is not None:
             self._slots.release(canvas.slots)
             canvas.slots = None
 
     def mark(self, canvases: Iterable[Canvas], *, is_running: bool) -> None:
         """Say whether these, as far as they are still here, are in a step that is not read yet."""
-        for canvas in canvases:
-            if canvas in self._entries:
-                self._entries[canvas].is_running = is_running
+        here = {canvas for canvas in canvases if canvas in self._entries}
+        self._running = self._running | here if is_running else self._running - here
 
     def schedule(self) -> list[Canvas]:
         """The canvases of the next step: the first in line that fit, which is one at least.
@@ -105,10 +102,9 @@ class Scheduler:
 
     def _half(self, chosen: list[Canvas]) -> list[Canvas]:
         """The first half, if both are large enough; beside a running step all, or none."""
-        is_beside = any(entry.is_running for entry in self._entries.values())
         sums = list(accumulate(canvas.num_step_tokens for canvas in chosen))
         total = sums[-1] if sums else 0
-        if is_beside:
+        if self._running:
             return chosen if total >= self._least_half else []
         if total < 2 * self._least_half:
             return chosen
@@ -117,10 +113,10 @@ class Scheduler:
 
     def _first_in_line(self) -> list[Canvas]:
         chosen: list[Canvas] = []
-        num_tokens = sum(c.num_step_tokens for c, e in self._entries.items() if e.is_running)
+        num_tokens = sum(canvas.num_step_tokens for canvas in self._running)
         has_slots = True
-        for canvas, entry in self._entries.items():
-            if entry.is_running:
+        for canvas in self._entries:
+            if canvas in self._running:
                 continue
             if canvas.request.params.keeps_state and canvas.slots is None:
                 canvas.slots = self._slots.acquire(len(canvas)) if has_slots else None

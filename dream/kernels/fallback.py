@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from subprocess import SubprocessError
 from typing import Generic, ParamSpec, TypeVar
 
 import torch
 
 __all__ = ["FirstTry"]
+
+FAILURES = (
+    *(RuntimeError, OSError, SubprocessError, ImportError),
+    *(AttributeError, TypeError, ValueError, LookupError, AssertionError),
+)
+"""What compilers and drivers raise, and what comes of another version of theirs."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -17,8 +24,7 @@ R = TypeVar("R")
 class FirstTry(Generic[P, R]):
     """Calls `fast` until it fails once, and from then on `plain`; it warns once, with the error.
 
-    Compilers and drivers raise errors of many types, so any counts but a lack of memory. Both
-    ways give the same result up to rounding.
+    A lack of memory is no such failure. Both ways give the same result up to rounding.
     """
 
     def __init__(self, what: str, fast: Callable[P, R], plain: Callable[P, R]) -> None:
@@ -37,7 +43,7 @@ class FirstTry(Generic[P, R]):
                 return self._fast(*args, **kwargs)
             except torch.OutOfMemoryError:
                 raise
-            except Exception as error:
+            except FAILURES as error:
                 self._fast = None
                 told = f"{self._what}: the plain form runs instead: {type(error).__name__}: {error}"
                 warnings.warn(told, RuntimeWarning, stacklevel=2)

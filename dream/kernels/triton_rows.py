@@ -9,6 +9,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.errors import TritonError
 
 __all__ = ["triton_row_stats"]
 
@@ -20,27 +21,33 @@ FLOOR = tl.constexpr(-1e30)
 
 
 def triton_row_stats(logits_NV: Tensor, ids_N: Tensor | None = None) -> tuple[Tensor, ...]:
-    """The fields of `RowStats`, in one pass; one program for each row, so that none sees others."""
+    """The fields of `RowStats`, in one pass; one program for each row, so that none sees others.
+
+    RuntimeError where Triton cannot compile or start it on this device.
+    """
     num_rows, num_ids = logits_NV.shape
     assert logits_NV.stride(1) == 1
     values = logits_NV.new_empty((5, num_rows), dtype=torch.float32)
     index_N = logits_NV.new_empty(num_rows, dtype=torch.int64)
     highest_N, second_N, mass_N, entropy_N, chosen_N = values
-    _row_stats[(num_rows,)](
-        logits_NV,
-        index_N if ids_N is None else ids_N,
-        highest_N,
-        second_N,
-        index_N,
-        mass_N,
-        entropy_N,
-        chosen_N,
-        logits_NV.stride(0),
-        HAS_IDS=ids_N is not None,
-        V=num_ids,
-        L=LANES,
-        num_warps=WARPS,
-    )
+    try:
+        _row_stats[(num_rows,)](
+            logits_NV,
+            index_N if ids_N is None else ids_N,
+            highest_N,
+            second_N,
+            index_N,
+            mass_N,
+            entropy_N,
+            chosen_N,
+            logits_NV.stride(0),
+            HAS_IDS=ids_N is not None,
+            V=num_ids,
+            L=LANES,
+            num_warps=WARPS,
+        )
+    except TritonError as error:
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
     return highest_N, second_N, index_N, mass_N, entropy_N, chosen_N
 
 

@@ -80,6 +80,18 @@ def test_a_run_repeats_to_the_bit_and_accumulation_only_rounds(tmp_path):
     assert in_parts.progress == once.progress
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+def test_compiled_blocks_give_the_losses_of_plain_ones(tmp_path):
+    _, plain = train_here(spec_of(updates=3), tmp_path)
+    _, compiled = train_here(spec_of(updates=3, compile=True), tmp_path)
+
+    assert [line["loss"] for line in compiled] == pytest.approx(
+        [line["loss"] for line in plain], rel=1e-4
+    )
+
+
 def test_the_average_starts_fast_and_bfloat16_stays_close(tmp_path):
     spec = spec_of(updates=2)
     state, _ = train_here(spec, tmp_path)
