@@ -138,7 +138,10 @@ def test_rooms_of_dream_import_their_floor_or_below():
 @pytest.mark.parametrize(
     ("line", "others"),
     [
-        ("from dream import Engine", ["ray", "fastapi", "torch._dynamo", "sympy"]),
+        (
+            "from dream import Engine; Engine.from_pretrained('embedded')",
+            ["ray", "fastapi", "torch._dynamo", "sympy"],
+        ),
         ("import jobs.fill.drive", ["fastapi", "torch._dynamo", "matplotlib"]),
         ("import deployments.app", ["pyarrow.parquet", "torch._dynamo", "matplotlib"]),
     ],

@@ -181,7 +181,10 @@ class Backbone(nn.Module):
 
     def __init__(self, config: DreamConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        weight_VE = torch.empty(config.vocab_size, config.hidden_size)
+        if not weight_VE.is_meta:  # there torch would import its compiler, and draw nothing
+            nn.init.normal_(weight_VE)
+        self.embed_tokens = nn.Embedding(len(weight_VE), config.hidden_size, _weight=weight_VE)
         self.layers = nn.ModuleList(Block(config, n) for n in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
