@@ -194,7 +194,8 @@ class ModelRunner:
     def _buffer(self) -> Tensor | None:
         """Where the logits of every chunk go, on one CPU; CUDA's allocator keeps its own."""
         head = self._model.lm_head.weight
-        if head.device.type != "cpu" or len(head) < self._model.config.vocab_size:
+        is_whole = len(head) == self._model.config.vocab_size
+        if head.device.type != "cpu" or not is_whole or self._model.makes_logits:
             return None
         return torch.empty(self._max_logit_rows, len(head), dtype=head.dtype)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dream.model.attention import BACKENDS, PackedLayout, Segments, Wanted
-from dream.model.bits import LEAST_ROWS, Linear, Product
+from dream.model.bits import LEAST_ROWS, Linear, Product, by_onednn
 from dream.model.config import DreamConfig
 from dream.model.leaves import PLAIN, Leaves
 
@@ -213,6 +213,12 @@ class DreamModel(nn.Module):
         """What its weights are stored in."""
         return self.lm_head.weight.dtype
 
+    @property
+    def makes_logits(self) -> bool:
+        """Whether what multiplies the head makes its result anew, and cannot write it elsewhere."""
+        weight = self.lm_head.weight
+        return by_onednn(weight, weight)
+
     def forward(self, input_ids: Tensor, layout: PackedLayout) -> Tensor:
         """Hidden states before the final norm, for token ids [T] packed by `layout`.
 
@@ -233,7 +239,7 @@ class DreamModel(nn.Module):
         logits of very few rows are always new.
         """
         normed_NE = self.model.norm(hidden_NE)
-        is_room = out_NV is not None and len(out_NV) >= LEAST_ROWS
+        is_room = out_NV is not None and len(out_NV) >= LEAST_ROWS and not self.makes_logits
         if is_room and not self.lm_head.is_tiled:
             return torch.mm(normed_NE, self.lm_head.weight.t(), out=out_NV)
         logits_NV: Tensor = self.lm_head(normed_NE)

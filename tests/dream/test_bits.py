@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
-from dream.model.bits import Linear, attend
+from dream.model.bits import Linear, attend, by_onednn
 
 CODE = """
 import torch
@@ -73,13 +73,34 @@ def test_confidences_are_equal_to_the_bit_alone_and_together(threads):
 
 @pytest.mark.parametrize("shape", [(64, 64), (96, 512), (1024, 520), (3584, 512)])
 def test_the_products_of_a_row_do_not_depend_on_how_many_there_are(shape):
+    """In training too, where another library may multiply."""
     layer, x_NE = Linear(*shape), torch.randn(70, shape[0])
 
-    together = layer(x_NE)
+    for is_trained in (True, False):
+        layer.requires_grad_(is_trained)
+        together = layer(x_NE)
+        for n in range(1, 70):
+            assert torch.equal(layer(x_NE[:n]), together[:n]), n
+            assert torch.equal(layer(x_NE[-n:]), together[-n:]), n
 
-    for n in range(1, 70):
-        assert torch.equal(layer(x_NE[:n]), together[:n]), n
-        assert torch.equal(layer(x_NE[-n:]), together[-n:]), n
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_onednn_gives_what_torch_gives_and_leaves_training_alone(monkeypatch, with_bias):
+    """Whatever processor this is."""
+    monkeypatch.setattr("dream.model.bits._has_fast_onednn", lambda: True)
+    layer, x_NE = Linear(96, 40, bias=with_bias), torch.randn(2, 17, 96)
+    plain = torch.nn.functional.linear(x_NE, layer.weight, layer.bias)
+
+    layer(x_NE).sum().backward()
+    with torch.inference_mode():
+        assert by_onednn(x_NE, layer.weight)
+        quick = layer(x_NE)
+
+    assert layer.weight.grad is not None
+    assert torch.allclose(quick, plain, rtol=1e-4, atol=1e-5)
+    assert not by_onednn(x_NE, layer.weight)
+    assert not by_onednn(x_NE.bfloat16(), layer.weight.detach())
+    assert not by_onednn(x_NE.to("meta"), layer.weight.detach())
 
 
 @pytest.mark.parametrize("num_keys", [1, 3, 32, 33, 35, 130, 513])
@@ -99,7 +120,7 @@ def test_what_a_query_attends_to_does_not_depend_on_how_many_there_are(shape, nu
 
 def test_enough_rows_are_multiplied_where_they_lie(monkeypatch):
     seen: list[Tensor] = []
-    monkeypatch.setattr(torch.nn.functional, "linear", lambda x, *weights: seen.append(x) or x)
+    monkeypatch.setattr("dream.model.bits._multiply", lambda x, *weights: seen.append(x) or x)
 
     layer, few, many = Linear(8, 8), torch.ones(3, 8), torch.ones(4, 8)
     outs = [layer(few), layer(many), layer(few.bfloat16()), layer(few.to("meta"))]
