@@ -68,12 +68,13 @@ class Canvas:
         self.token_forwards = 0
         self.forced_commits = 0
         self._mask_id = mask_id
-        self._eos_ids = np.array(sorted(eos_ids), np.int64)
+        self._eos_ids = np.array(sorted(eos_ids | frozenset(request.stop_ids)), np.int64)
         self._fill(request.template.segments)
         self.steps = params.steps or max(1, int(self.is_masked.sum()))
         self._plan = plan
         self._can_exit_early = can_exit_early and params.early_exit
         self._has_eos = False
+        self._is_closed = False
         self._ahead = 0
         self._order = FillOrder(request, self.is_masked.nonzero()[0])
         self._window = None if params.approximation is None else WindowState(len(self), params)
@@ -166,6 +167,12 @@ class Canvas:
             confidences=probs[is_token].tolist(),
             attempt=self._attempt,
         )
+
+    def close(self) -> None:
+        """End with what there is: no step is left, and spans end where the first mask is."""
+        self._scheduled = []
+        self._step_plan = None
+        self._is_closed = True
 
     def completion(self) -> Completion:
         """The answer, with every span cut at its first EOS."""
@@ -265,8 +272,10 @@ class Canvas:
 
     def _span(self, hole: HoleRange) -> Span:
         ids = self.token_ids[hole.start : hole.end]
-        is_eos = np.isin(ids, self._eos_ids)
-        end = int(is_eos.argmax()) if is_eos.any() else len(ids)
+        is_end = np.isin(ids, self._eos_ids)
+        if self._is_closed:
+            is_end |= self.is_masked[hole.start : hole.end]
+        end = int(is_end.argmax()) if is_end.any() else len(ids)
         return Span(id=hole.id, start=hole.start, end=hole.end, token_ids=ids[:end].tolist())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,15 +17,22 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One template to fill under one set of parameters; `id` is unique within an engine."""
+    """One template to fill under one set of parameters; `id` is unique within an engine.
+
+    stop_ids: tokens that end a hole as an EOS does, such as the end of a turn.
+    """
 
     id: str
     template: Template
     params: SamplingParams
+    stop_ids: Collection[int] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
             raise InvalidRequest("id", self.id, "a non-empty string")
+        if not all(type(token) is int and token >= 0 for token in self.stop_ids):
+            raise InvalidRequest("stop_ids", self.stop_ids, "token ids")
+        object.__setattr__(self, "stop_ids", frozenset(self.stop_ids))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +54,7 @@ class StepEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """A filled hole: its tokens cut at the first EOS, and its place on the canvas."""
+    """A filled hole: its tokens cut at the first EOS or stop id, and its place on the canvas."""
 
     id: str
     start: int
@@ -80,7 +87,8 @@ class Usage:
 class Completion:
     """The whole canvas, its spans, and the cost.
 
-    finish_reason: `stop` when every hole ended with an EOS, `length` when one was filled up.
+    finish_reason: `stop` when every hole ended with an EOS or a stop id, or the request was closed;
+    `length` when one was filled up.
     """
 
     id: str

@@ -9,14 +9,22 @@ from dataclasses import dataclass
 from dream.errors import ContextLengthExceeded, InvalidRequest
 from dream.template import Fixed, Hole, Template
 
-__all__ = ["Piece", "TextTemplate"]
+__all__ = ["Piece", "Special", "TextTemplate"]
 
-Piece = str | Fixed | Hole
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """A special token by its name, which no text stands for."""
+
+    name: str
+
+
+Piece = str | Fixed | Hole | Special
 
 
 @dataclass(frozen=True, slots=True)
 class TextTemplate:
-    """Pieces in order: text, token ids (`Fixed`), and holes with their ids and priorities.
+    """Pieces in order: text, token ids (`Fixed`), special tokens, holes with ids and priorities.
 
     Each piece of text is encoded by itself, so a hole never changes the tokens beside it.
     """
@@ -57,16 +65,29 @@ class TextTemplate:
             allowed = f"at most {max_tokens} tokens, given and to fill together"
             raise ContextLengthExceeded("template", f"at least {least} tokens", allowed)
 
-    def encode(self, encode: Callable[[str], Sequence[int]]) -> Template:
-        """The template in tokens, with each piece of text encoded by `encode`."""
-        return Template([Fixed(encode(p)) if isinstance(p, str) else p for p in self.pieces])
+    def encode(
+        self,
+        encode: Callable[[str], Sequence[int]],
+        token_id: Callable[[str], int] | None = None,
+    ) -> Template:
+        """The template in tokens: of text by `encode`, of special tokens by `token_id`."""
+        segments: list[Fixed | Hole] = []
+        for piece in self.pieces:
+            if isinstance(piece, str):
+                segments.append(Fixed(encode(piece)))
+            elif isinstance(piece, Special):
+                assert token_id is not None, "special tokens need their ids"
+                segments.append(Fixed([token_id(piece.name)]))
+            else:
+                segments.append(piece)
+        return Template(segments)
 
     def join(self, filled: Sequence[str]) -> str:
         """The whole text with `filled[i]` in the i-th hole; given text stays as it is."""
         texts = iter(filled)
         parts: list[str] = []
         for piece in self.pieces:
-            assert not isinstance(piece, Fixed), "token ids have no text of their own"
+            assert isinstance(piece, str | Hole), "token ids have no text of their own"
             parts.append(next(texts) if isinstance(piece, Hole) else piece)
         return "".join(parts)
 
@@ -79,4 +100,6 @@ def _fewest_tokens(piece: Piece, max_token_bytes: int) -> int:
     """
     if isinstance(piece, str):
         return -(-2 * len(piece.encode("utf-8", "surrogatepass")) // (7 * max_token_bytes))
+    if isinstance(piece, Special):
+        return 1
     return piece.num_tokens if isinstance(piece, Hole) else len(piece.token_ids)

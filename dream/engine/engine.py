@@ -165,6 +165,16 @@ class Engine:
             self._retire(canvas)
             self.stats.requests_aborted += 1
 
+    def close(self, request_id: str) -> Completion:
+        """End a request now: what it has filled so far, and what that cost."""
+        if (canvas := self._canvases.get(request_id)) is not None:
+            self._retire(canvas)
+            canvas.close()
+            self._complete(canvas)
+        if request_id not in self._finished:
+            raise InvalidRequest("id", request_id, "the id of a request that is under way")
+        return self._finished.pop(request_id)
+
     def step(self) -> list[StepEvent]:
         """Run one packed forward for as many requests as fit, and commit their next tokens."""
         if not self._launched:
