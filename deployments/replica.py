@@ -131,5 +131,5 @@ def _refusal(invalid: InvalidRequest) -> Refusal:
     return Refusal(
         code="context_length_exceeded" if too_long else "invalid_value",
         field=invalid.field,
-        message=f"Allowed: {invalid.allowed}.",
+        message=invalid.allowed,
     )
