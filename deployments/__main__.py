@@ -29,8 +29,9 @@ APP = "dream"
 
 
 class LaunchArgs(AppArgs):
-    """Arguments of the app, and the port of 127.0.0.1 to listen at."""
+    """Arguments of the app, and the port of 127.0.0.1 to listen at; with the docs, if not told."""
 
+    docs: bool = True
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
 
 

@@ -57,6 +57,7 @@ class AppArgs(BaseModel):
     max_queued_requests of them at each ingress, and then are refused as overloaded.
     max_token_forwards: canvas tokens x steps of one request, over all prompts and choices.
     timeout_s: from the whole body to the answer. body_timeout_s: for the body to arrive.
+    docs: whether `/openapi.json` and `/docs` are served.
     start_attempts: replicas that may fail to start before the deployment has failed.
     How many replicas there are is Serve's own config: serve.yaml.
     """
@@ -74,6 +75,7 @@ class AppArgs(BaseModel):
     max_body_bytes: Count = 256 * 1024
     body_timeout_s: Seconds = 10.0
     timeout_s: Seconds = 600.0
+    docs: bool = False
 
     @model_validator(mode="wrap")
     @classmethod
@@ -153,6 +155,7 @@ def _ingress_config(args: AppArgs) -> IngressConfig:
         timeout_s=args.timeout_s,
         max_token_forwards=args.max_token_forwards,
         preset=args.preset,
+        has_docs=args.docs,
     )
 
 

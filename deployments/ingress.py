@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from types import MethodType
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -14,8 +14,11 @@ from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 
 from deployments.endpoints import Endpoints, IngressConfig
-from deployments.errors import ApiError, Code, error_response
+from deployments.errors import ApiError, error_response
+from deployments.framework import on_http_exception
+from deployments.openapi import DOCS_ROUTES
 from deployments.replica_client import ServeReplicas
+from deployments.routes import ROUTES
 
 if TYPE_CHECKING:
     from deployments.replica import DreamReplica
@@ -23,23 +26,24 @@ if TYPE_CHECKING:
 __all__ = ["Ingress", "build_api"]
 
 
-def build_api(endpoints: Endpoints) -> FastAPI:
-    """The routes over `endpoints`; also runs without Serve, as tests do."""
+def build_api(endpoints: Endpoints, *, has_docs: bool = False) -> FastAPI:
+    """The routes over `endpoints`; also runs without Serve, as tests do.
+
+    has_docs: whether there are `/openapi.json` and `/docs`.
+    """
     api = FastAPI(
         openapi_url=None,
         redirect_slashes=False,
         exception_handlers={
             ApiError: _on_api_error,
-            HTTPException: _on_http_exception,
+            HTTPException: on_http_exception,
             Exception: _on_unexpected,
         },
     )
-    api.add_api_route("/health", endpoints.health, methods=["GET"])
-    api.add_api_route("/ready", endpoints.ready, methods=["GET"])
-    api.add_api_route("/v1/models", endpoints.models, methods=["GET"])
-    api.add_api_route("/v1/models/{model_id:path}", endpoints.model, methods=["GET"])
-    api.add_api_route("/v1/completions", endpoints.completions, methods=["POST"])
-    api.add_api_route("/v1/infill", endpoints.infill, methods=["POST"])
+    for route in (*ROUTES, *(DOCS_ROUTES if has_docs else ())):
+        methods: list[str] = ["GET", "HEAD"] if route.method == "GET" else [route.method]
+        for path in (*route.also, route.path.replace("{model_id}", "{model_id:path}")):
+            api.add_api_route(path, MethodType(route.handler, endpoints), methods=methods)
     return api
 
 
@@ -53,29 +57,13 @@ class Ingress:
         self._config = config
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return build_api(Endpoints(self._replicas, self._config))
+        endpoints = Endpoints(self._replicas, self._config)
+        return build_api(endpoints, has_docs=self._config.has_docs)
 
 
 async def _on_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return error_response(error)
-
-
-_FRAMEWORK_ERRORS: Mapping[int, tuple[Code, str]] = {
-    404: ("not_found", "There is nothing at this path."),
-    405: ("method_not_allowed", "This path does not take this method."),
-}
-
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """Errors of the framework itself: no route, wrong method."""
-    assert isinstance(error, HTTPException)
-    code, message = _FRAMEWORK_ERRORS.get(
-        error.status_code, ("invalid_value", "The request is not valid HTTP for this server.")
-    )
-    response = error_response(ApiError(code, message))
-    response.headers.update(error.headers or {})
-    return response
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:

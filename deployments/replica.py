@@ -210,5 +210,5 @@ def _refusal(error: InvalidRequest | EncoderBusy) -> Refusal:
     return Refusal(
         code="context_length_exceeded" if too_long else "invalid_value",
         field=error.field,
-        message=f"Allowed: {error.allowed}.",
+        message=error.allowed,
     )

@@ -56,14 +56,16 @@ class TextTemplate:
         return sum(hole.num_tokens for hole in self.holes)
 
     def check_length(self, max_tokens: int, max_token_bytes: int) -> None:
-        """ContextLengthExceeded for what cannot fit, at the cost of counting bytes.
+        """ContextLengthExceeded for text or holes that cannot fit, at the cost of counting bytes.
 
         max_token_bytes: UTF-8 bytes of the longest token of the vocabulary.
         """
-        least = sum(_fewest_tokens(piece, max_token_bytes) for piece in self.pieces)
-        if least > max_tokens:
-            allowed = f"at most {max_tokens} tokens, given and to fill together"
-            raise ContextLengthExceeded("template", f"at least {least} tokens", allowed)
+        given = [piece for piece in self.pieces if not isinstance(piece, Hole)]
+        least = sum(_fewest_tokens(piece, max_token_bytes) for piece in given)
+        for field, num_tokens in (("template", least), ("num_tokens", self.num_masked)):
+            if num_tokens > max_tokens:
+                allowed = f"at most {max_tokens} tokens, given and to fill together"
+                raise ContextLengthExceeded(field, f"at least {num_tokens} tokens", allowed)
 
     def encode(
         self,
@@ -92,14 +94,12 @@ class TextTemplate:
         return "".join(parts)
 
 
-def _fewest_tokens(piece: Piece, max_token_bytes: int) -> int:
-    """A lower bound of the tokens of a piece.
+def _fewest_tokens(piece: str | Fixed | Special, max_token_bytes: int) -> int:
+    """A lower bound of the tokens of what is given.
 
     Encoding normalises to NFC first, which makes text at most 3.5 times shorter in UTF-8: U+1FBE
     U+0308 U+0301, of seven bytes, becomes U+0390, of two.
     """
     if isinstance(piece, str):
         return -(-2 * len(piece.encode("utf-8", "surrogatepass")) // (7 * max_token_bytes))
-    if isinstance(piece, Special):
-        return 1
-    return piece.num_tokens if isinstance(piece, Hole) else len(piece.token_ids)
+    return 1 if isinstance(piece, Special) else len(piece.token_ids)
