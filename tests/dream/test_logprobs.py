@@ -21,7 +21,6 @@ from tests.dream.test_no_waiting import SETTINGS, run_recorded, wanted
 from tests.laws.reference import predictions, replayed, run
 from tests.models import MASK, VOCAB, ending_engine, golden_engine, request
 
-
 WAYS = {**SETTINGS, "redrawn": {"temperature": 5.0, "top_p": 0.95}}
 """`redrawn`: the 128 largest logits are too few, so rows are drawn again from all of them."""
 
@@ -117,6 +116,16 @@ def engine_that_runs(way: str) -> Engine:
     engine._runner.reads_stats = way == "stats"
     engine._runner._is_padded = way == "padded"
     return engine
+
+
+@pytest.mark.parametrize("size", [1, 7, 512])
+def test_all_kinds_together_give_the_bits_of_each_alone_and_the_tokens_of_nobody_asking(size):
+    asked, plain = of_every_kind(4), golden_engine().generate(of_every_kind(None))
+
+    found = golden_engine(max_logit_rows=size).generate(asked)
+
+    assert found == [golden_engine().generate([one])[0] for one in asked]
+    assert [replace(one, logprobs=None) for one in found] == plain
 
 
 def test_tempered_and_filtered_draws_have_the_probability_that_they_had_before_both():
