@@ -16,12 +16,14 @@ from deployments.messages import (
     CanvasRequest,
     CanvasResult,
     CanvasUpdate,
+    FilledHole,
     SetToken,
     StepMap,
+    TokenReport,
     Trace,
     View,
 )
-from dream import Completion, Request, StepEvent
+from dream import Completion, Request, StepEvent, TokenLogprobs
 from dream.growth import grown
 from dream.template import Hole
 
@@ -259,9 +261,34 @@ class CanvasStream:
         trace = None
         if self._message.has_trace:
             trace = Trace(canvases=tuple(self._maps), steps=tuple(self._steps), tail=tail)
+        plain = to_result(self._message, completion, self._letters.decode)
         return replace(
-            to_result(self._message, completion, self._letters.decode),
+            plain,
+            holes=self._with_logprobs(plain.holes, completion),
             queue_s=first_at - self._began_at,
             denoise_s=now - first_at,
             trace=trace,
         )
+
+    def _with_logprobs(
+        self, holes: Sequence[FilledHole], completion: Completion
+    ) -> tuple[FilledHole, ...]:
+        """The holes with the log-probabilities of the tokens that their text shows."""
+        known = completion.logprobs
+        if known is None:
+            return tuple(holes)
+        found = []
+        for hole, span in zip(holes, completion.spans, strict=True):
+            room, reports = len(hole.text.encode()), []
+            for place, token_id in enumerate(span.token_ids, start=span.start):
+                data = self._letters.token_bytes(token_id)
+                if room <= 0 or place not in known:
+                    break
+                room -= len(data)
+                reports.append(self._report(data, known[place]))
+            found.append(replace(hole, logprobs=tuple(reports)))
+        return tuple(found)
+
+    def _report(self, data: bytes, one: TokenLogprobs) -> TokenReport:
+        top = tuple((self._letters.token_bytes(token), value) for token, value in one.top)
+        return TokenReport(data, one.logprob, top)

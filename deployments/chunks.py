@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from deployments.events import Event
+from deployments.logprobs import ChatLogprobs, CompletionLogprobs
 from deployments.responses import ChoiceDiffusion, InfillSpan, ResponseUsage
 from dream.request import FinishReason
 
@@ -24,11 +25,11 @@ class _Part(BaseModel):
 
 
 class CompletionChunkChoice(_Part):
-    """Text that follows that of earlier chunks of this choice."""
+    """Text that follows that of earlier chunks of this choice; the last one has the logprobs."""
 
     index: int
     text: str = ""
-    logprobs: None = None
+    logprobs: CompletionLogprobs | None = None
     finish_reason: FinishReason | None = None
     diffusion: ChoiceDiffusion | None = None
 
@@ -57,11 +58,11 @@ class Delta(BaseModel):
 
 
 class ChatChunkChoice(_Part):
-    """A part of one choice's message."""
+    """A part of one choice's message; the last one has the logprobs of all of it."""
 
     index: int
     delta: Delta
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
     finish_reason: FinishReason | None = None
     diffusion: ChoiceDiffusion | None = None
 

@@ -12,8 +12,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from hashlib import blake2b
+from typing import NamedTuple
 
 from deployments.assembly import Decode, cut_at_stop
+from deployments.events import told
+from deployments.logprobs import chat_logprobs, completion_logprobs
 from deployments.messages import CanvasRequest, CanvasResult, FilledHole
 from deployments.requests import (
     OPENAI_NAMED,
@@ -34,19 +37,18 @@ from deployments.responses import (
     ResponseUsage,
     UsageDiffusion,
 )
+from deployments.turns import Message, context_of
 from dream import Completion, Fixed, Hole, Request, SamplingParams, Span, Template
-from dream.presets import find_preset, with_preset
+from dream.chat import TURN_END
+from dream.options import options_of
+from dream.presets import Preset, find_preset, quality_of, with_defaults, with_preset
 from dream.text import Piece, TextTemplate
 
-__all__ = [
-    "completion_messages",
-    "completion_response",
-    "derive",
-    "infill_messages",
-    "infill_response",
-    "to_request",
-    "to_result",
-]
+__all__ = ["Head", "Presets", "answering", "canvases", "choices_of", "completion_messages"]
+__all__ += ["completion_response", "derive", "diffusion_of", "infill_messages", "infill_response"]
+__all__ += ["spans_of", "to_request", "to_result", "usage_of"]
+
+DIFFUSION_OPTIONS = set(options_of(SamplingParams)) - OPENAI_NAMED
 
 
 def derive(seed: int, choice: int) -> int:
@@ -57,29 +59,64 @@ def derive(seed: int, choice: int) -> int:
     return int.from_bytes(digest.digest(), "big") >> 1
 
 
+class Head(NamedTuple):
+    """What every answer and chunk begins with; created: seconds since 1970."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+
+
+class Presets(NamedTuple):
+    """Presets for what a request leaves out.
+
+    sampling: the server's, applied to every request. model: the one of the model in use, which says
+    what a `quality` means.
+    """
+
+    sampling: Preset | None = None
+    model: Preset | None = None
+
+
 def completion_messages(
-    request: CompletionRequest, *, response_id: str, seed: int, preset: str | None = None
+    request: CompletionRequest, response_id: str, seed: int, presets: Presets
 ) -> list[CanvasRequest]:
-    """The canvases of each prompt, in the order of the prompts; `preset` is the server's."""
+    """The canvases of each prompt, in the order of the prompts."""
     hole = Hole(request.max_tokens)
     templates = [
         TextTemplate([_prompt(prompt), hole, request.suffix or ""]) for prompt in request.prompt
     ]
-    return _messages(request, templates, response_id, seed, preset)
+    return canvases(request, templates, response_id, seed, presets)
 
 
 def infill_messages(
-    request: InfillRequest, *, response_id: str, seed: int, preset: str | None = None
+    request: InfillRequest, response_id: str, seed: int, presets: Presets
 ) -> list[CanvasRequest]:
-    """The canvases of the one template; `preset` is the server's."""
-    return _messages(request, [_template(request)], response_id, seed, preset)
+    """The canvases of the one template."""
+    template = TextTemplate([_piece(segment) for segment in request.segments])
+    plain = canvases(request, [template], response_id, seed, presets)
+    whole = [replace(canvas, is_whole=True) for canvas in plain]
+    return whole if request.messages is None else answering(whole, request.messages)
+
+
+def answering(plain: Sequence[CanvasRequest], messages: Sequence[Message]) -> list[CanvasRequest]:
+    """The canvases as the next answer of a chat, which ends where a turn does."""
+    context = context_of(messages)
+    return [replace(canvas, context=context, stop_tokens=(TURN_END,)) for canvas in plain]
 
 
 def to_request(
     message: CanvasRequest, template: Template, stop_ids: Collection[int] = ()
 ) -> Request:
     """The canvas as the engine takes it, with its template and stop tokens by their ids."""
-    return Request(id=message.id, template=template, params=message.params, stop_ids=stop_ids)
+    return Request(
+        id=message.id,
+        template=template,
+        params=message.params,
+        stop_ids=stop_ids,
+        logprobs=message.logprobs,
+    )
 
 
 def to_result(message: CanvasRequest, completion: Completion, decode: Decode) -> CanvasResult:
@@ -99,26 +136,21 @@ def completion_response(
     request: CompletionRequest,
     messages: Sequence[CanvasRequest],
     results: Sequence[CanvasResult],
-    *,
-    response_id: str,
-    created: int,
+    head: Head,
 ) -> CompletionResponse:
     """OpenAI's text_completion; the text of a choice is the text of its hole."""
     choices = [
         CompletionChoice(
             index=index,
             text=result.holes[0].text,
+            logprobs=completion_logprobs(result.holes[0]),
             finish_reason=result.finish_reason,
-            diffusion=_choice_diffusion(message, result, seed),
+            diffusion=diffusion_of(message, result, seed),
         )
-        for index, (message, result, seed) in enumerate(_choices(messages, results))
+        for index, (message, result, seed) in enumerate(choices_of(messages, results))
     ]
     return CompletionResponse(
-        id=response_id,
-        created=created,
-        model=request.model,
-        choices=choices,
-        usage=_usage(results, len(request.prompt)),
+        **head._asdict(), choices=choices, usage=usage_of(results, len(request.prompt))
     )
 
 
@@ -126,36 +158,26 @@ def infill_response(
     request: InfillRequest,
     messages: Sequence[CanvasRequest],
     results: Sequence[CanvasResult],
-    *,
-    response_id: str,
-    created: int,
+    head: Head,
 ) -> InfillResponse:
     """The whole text of each choice, and its holes one by one."""
     choices = [
         InfillChoice(
             index=index,
             text=message.template.join([hole.text for hole in result.holes]),
-            spans=[InfillSpan(id=h.id, text=h.text, tokens=h.num_tokens) for h in result.holes],
+            spans=spans_of(result),
             finish_reason=result.finish_reason,
-            diffusion=_choice_diffusion(message, result, seed),
+            diffusion=diffusion_of(message, result, seed),
         )
-        for index, (message, result, seed) in enumerate(_choices(messages, results))
+        for index, (message, result, seed) in enumerate(choices_of(messages, results))
     ]
     return InfillResponse(
-        id=response_id,
-        created=created,
-        model=request.model,
-        choices=choices,
-        usage=_usage(results, num_templates=1),
+        **head._asdict(), choices=choices, usage=usage_of(results, num_templates=1)
     )
 
 
 def _prompt(prompt: Prompt) -> str | Fixed:
     return prompt if isinstance(prompt, str) else Fixed(prompt)
-
-
-def _template(request: InfillRequest) -> TextTemplate:
-    return TextTemplate([_piece(segment) for segment in request.segments])
 
 
 def _piece(segment: Segment) -> Piece:
@@ -164,19 +186,18 @@ def _piece(segment: Segment) -> Piece:
     return segment.text or ""
 
 
-def _messages(
+def canvases(
     request: GenerationRequest,
     templates: Sequence[TextTemplate],
     response_id: str,
     seed: int,
-    preset: str | None,
+    presets: Presets,
 ) -> list[CanvasRequest]:
     """One canvas for each template and choice; one for all choices where nothing is drawn."""
     seeds = tuple(derive(seed, choice) for choice in range(request.n))
-    params = _params(request, preset)
-    is_drawn = params.is_drawn
-    shares = [(each,) for each in seeds] if is_drawn else [seeds]
-    canvases = [(template, share) for template in templates for share in shares]
+    params = _params(request, presets)
+    shares = [(each,) for each in seeds] if params.is_drawn else [seeds]
+    pairs = [(template, share) for template in templates for share in shares]
     return [
         CanvasRequest(
             id=f"{response_id}-{index}",
@@ -184,26 +205,30 @@ def _messages(
             params=replace(params, seed=share[0]),
             seeds=share,
             stop=tuple(request.stop or ()),
+            logprobs=request.num_logprobs,
+            has_trace=request.diffusion.trace,
         )
-        for index, (template, share) in enumerate(canvases)
+        for index, (template, share) in enumerate(pairs)
     ]
 
 
-def _params(request: GenerationRequest, preset: str | None) -> SamplingParams:
-    """What the request has, over its preset or else the server's; without a seed."""
+def _params(request: GenerationRequest, presets: Presets) -> SamplingParams:
+    """What the request has, over its quality, its preset or else the server's; without a seed."""
     own = request.model_dump(include=set(OPENAI_NAMED), exclude_unset=True)
-    own |= request.diffusion.model_dump(exclude_unset=True)
-    named = own.pop("preset", None) or preset
+    own |= request.diffusion.model_dump(include=DIFFUSION_OPTIONS, exclude_unset=True)
     if own.get("alg", "") is None:
         del own["alg"]
-    return SamplingParams(**{"steps": None} | with_preset(find_preset(named), own))
+    preset = find_preset(request.diffusion.preset) if request.diffusion.preset else presets.sampling
+    if (quality := request.quality) is not None:
+        own = with_defaults(quality_of(preset or presets.model, quality), own)
+    return SamplingParams(**{"steps": None} | with_preset(preset, own))
 
 
 def _filled_hole(span: Span, text: str) -> FilledHole:
     return FilledHole(id=span.id, text=text, num_tokens=len(span.token_ids))
 
 
-def _choices(
+def choices_of(
     messages: Sequence[CanvasRequest], results: Sequence[CanvasResult]
 ) -> list[tuple[CanvasRequest, CanvasResult, int]]:
     """Every choice as its canvas, the result and its seed; prompts outermost, as OpenAI has it."""
@@ -211,17 +236,26 @@ def _choices(
     return [(message, result, seed) for message, result in pairs for seed in message.seeds]
 
 
-def _choice_diffusion(message: CanvasRequest, result: CanvasResult, seed: int) -> ChoiceDiffusion:
+def diffusion_of(message: CanvasRequest, result: CanvasResult, seed: int) -> ChoiceDiffusion:
     params = asdict(message.params)
     del params["seed"]
     if message.params.grow_to is None:
         params["steps"] = result.usage.steps
     if message.params.order != "confidence":
         params["alg"] = None
-    return ChoiceDiffusion(seed=seed, resolved=Resolved.model_validate(params))
+    trace = None if result.trace is None else told(result.trace, result.usage.steps)
+    return ChoiceDiffusion(seed=seed, resolved=Resolved.model_validate(params), trace=trace)
 
 
-def _usage(results: Sequence[CanvasResult], num_templates: int) -> ResponseUsage:
+def spans_of(result: CanvasResult) -> list[InfillSpan]:
+    """The holes of an infill."""
+    return [
+        InfillSpan(id=hole.id, text=hole.text, tokens=hole.num_tokens, logprobs=chat_logprobs(hole))
+        for hole in result.holes
+    ]
+
+
+def usage_of(results: Sequence[CanvasResult], num_templates: int) -> ResponseUsage:
     costs = [result.usage for result in results]
     prompt_tokens = sum(cost.prompt_tokens for cost in costs[:: len(costs) // num_templates])
     completion_tokens = sum(cost.completion_tokens for cost in costs)

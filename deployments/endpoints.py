@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, get_args
 from uuid import uuid4
@@ -15,22 +16,15 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from deployments.body import read_body
-from deployments.conversion import (
-    completion_messages,
-    completion_response,
-    infill_messages,
-    infill_response,
-)
+from deployments.chunk_stream import ChunkStream
+from deployments.conversion import Head, Presets
 from deployments.errors import ApiError
+from deployments.framework import unexpected
 from deployments.limits import LIMITS
-from deployments.messages import CanvasRequest, CanvasResult
+from deployments.messages import CanvasRequest, CanvasUpdate, ModelCard, Refusal
 from deployments.refusals import from_refusal, refusing
 from deployments.replica_client import Replicas
-from deployments.requests import (
-    CompletionRequest,
-    GenerationRequest,
-    InfillRequest,
-)
+from deployments.requests import GenerationRequest
 from deployments.responses import (
     Capabilities,
     Defaults,
@@ -38,12 +32,24 @@ from deployments.responses import (
     ModelPreset,
     ModelResponse,
 )
+from deployments.shapes import CHAT, COMPLETION, FIM, INFILL, Shape
+from deployments.sse import event_stream
+from deployments.tokens import (
+    DetokenizeRequest,
+    DetokenizeResponse,
+    TokenizeRequest,
+    TokenizeResponse,
+)
 from dream.params import Order
-from dream.presets import find_preset
+from dream.presets import QUALITIES, find_preset, quality_of
 
 __all__ = ["Endpoints", "IngressConfig"]
 
+LOG = logging.getLogger("dream.http")
+
 Wanted = TypeVar("Wanted", bound=GenerationRequest)
+Given = TypeVar("Given", bound=BaseModel)
+Body = TypeVar("Body", bound=GenerationRequest | TokenizeRequest | DetokenizeRequest)
 T = TypeVar("T")
 
 
@@ -102,31 +108,91 @@ class Endpoints:
 
     async def completions(self, request: Request) -> Response:
         """Prompt, hole, and a suffix if there is one."""
-        wanted = await self._read(request, CompletionRequest)
-        response_id, created = f"cmpl-{uuid4().hex}", int(self._clock())
-        with refusing("prompt"):
-            messages = completion_messages(
-                wanted, response_id=response_id, seed=self._seed(wanted), preset=self._config.preset
-            )
-        results = await self._generate(messages, template_param="prompt")
-        return _json(
-            completion_response(wanted, messages, results, response_id=response_id, created=created)
-        )
+        return await self._generate(request, COMPLETION)
+
+    async def chat(self, request: Request) -> Response:
+        """The answer to a chat."""
+        return await self._generate(request, CHAT)
+
+    async def fim(self, request: Request) -> Response:
+        """A completion under the names that editors' plug-ins use."""
+        return await self._generate(request, FIM)
 
     async def infill(self, request: Request) -> Response:
         """Fixed text and holes."""
-        wanted = await self._read(request, InfillRequest)
-        response_id, created = f"infill-{uuid4().hex}", int(self._clock())
-        with refusing("segments"):
-            messages = infill_messages(
-                wanted, response_id=response_id, seed=self._seed(wanted), preset=self._config.preset
-            )
-        results = await self._generate(messages, template_param="segments")
-        return _json(
-            infill_response(wanted, messages, results, response_id=response_id, created=created)
-        )
+        return await self._generate(request, INFILL)
 
-    async def _read(self, request: Request, model: type[Wanted]) -> Wanted:
+    async def tokenize(self, request: Request) -> Response:
+        """Token ids of a text or a chat."""
+        wanted = await self._read(request, TokenizeRequest)
+        ids = await self._in_time(self._replicas.tokenize(wanted.template))
+        if isinstance(ids, Refusal):
+            raise from_refusal(ids, wanted.param)
+        card = await self._card()
+        return _json(TokenizeResponse(tokens=ids, count=len(ids), max_model_len=card.max_model_len))
+
+    async def detokenize(self, request: Request) -> Response:
+        """Text of token ids."""
+        wanted = await self._read(request, DetokenizeRequest)
+        text = await self._in_time(self._replicas.detokenize(wanted.tokens))
+        if isinstance(text, Refusal):
+            raise from_refusal(text, "tokens")
+        return _json(DetokenizeResponse(prompt=text))
+
+    async def _generate(self, request: Request, shape: Shape[Wanted, Given]) -> Response:
+        """Every canvas filled, as one response or as a stream."""
+        wanted = await self._read(request, shape.request)
+        deadline = asyncio.get_running_loop().time() + self._config.timeout_s
+        card = await self._card()
+        created = int(self._clock())
+        head = Head(f"{shape.prefix}-{uuid4().hex}", created, wanted.model, card.fingerprint)
+        presets = self._presets(card)
+        with refusing(shape.param):
+            messages = shape.messages(wanted, head.id, self._seed(wanted), presets)
+        _check_special(messages, card, shape.param)
+        if wanted.stream:
+            updates = self._replicas.stream(messages, wanted.diffusion.view)
+            first = await self._first(updates, shape.param)
+            stream = ChunkStream(shape, wanted, messages, head)
+            chunks = stream.chunks(first, updates, deadline)
+            return event_stream(chunks, self._on_failure(request))
+        done = await self._in_time(self._replicas.generate(messages))
+        if isinstance(done, Refusal):
+            raise from_refusal(done, shape.param)
+        return _json(shape.answer(wanted, messages, done, head))
+
+    async def _first(
+        self, updates: AsyncGenerator[Refusal | list[CanvasUpdate]], param: str
+    ) -> list[CanvasUpdate]:
+        """What a stream begins with; what is refused has a status of its own."""
+        try:
+            first = await self._in_time(anext(updates))
+        except BaseException:
+            await updates.aclose()
+            raise
+        if isinstance(first, Refusal):
+            await updates.aclose()
+            raise from_refusal(first, param)
+        return first
+
+    def _on_failure(self, request: Request) -> Callable[[Exception], ApiError]:
+        """From what ended a stream to what its caller is told."""
+
+        def told(error: Exception) -> ApiError:
+            if isinstance(error, ApiError):
+                return error
+            if isinstance(error, TimeoutError):
+                return self._too_late()
+            LOG.error("a stream failed", exc_info=error)
+            return unexpected(request)
+
+        return told
+
+    def _presets(self, card: ModelCard) -> Presets:
+        own = self._config.preset
+        return Presets(find_preset(own), find_preset(own or card.preset))
+
+    async def _read(self, request: Request, model: type[Body]) -> Body:
         _refuse_proxy_headers(request)
         config = self._config
         wanted = await read_body(
@@ -144,31 +210,31 @@ class Endpoints:
     def _seed(self, wanted: GenerationRequest) -> int:
         return self._draw_seed() if wanted.seed is None else wanted.seed
 
-    async def _generate(
-        self, messages: Sequence[CanvasRequest], *, template_param: str
-    ) -> list[CanvasResult]:
-        done = await self._in_time(self._replicas.generate(messages))
-        if isinstance(done, list):
-            return done
-        raise from_refusal(done, template_param)
-
     async def _in_time(self, work: Awaitable[T]) -> T:
         try:
             async with asyncio.timeout(self._config.timeout_s):
                 return await work
         except TimeoutError:
-            message = f"There was no answer within {self._config.timeout_s:g} s."
-            raise ApiError("timeout", message) from None
+            raise self._too_late() from None
+
+    def _too_late(self) -> ApiError:
+        return ApiError("timeout", f"There was no answer within {self._config.timeout_s:g} s.")
+
+    async def _card(self) -> ModelCard:
+        return await self._in_time(self._replicas.card())
 
     async def _model_card(self) -> ModelResponse:
         config = self._config
-        card = await self._in_time(self._replicas.card())
+        card = await self._card()
         return ModelResponse(
             id=config.model_id,
             created=self._started_at,
             max_model_len=card.max_model_len,
             preset=_shown_preset(config.preset, card.preset),
-            capabilities=Capabilities(orders=list(get_args(Order))),
+            capabilities=Capabilities(chat=bool(card.special_tokens), orders=list(get_args(Order))),
+            quality=_shown_quality(self._presets(card)),
+            weights_sha256=card.weights_sha256,
+            system_fingerprint=card.fingerprint,
             defaults=Defaults.of(find_preset(config.preset)),
             limits={
                 **LIMITS,
@@ -186,6 +252,18 @@ def _shown_preset(default: str | None, recognised: str | None) -> ModelPreset | 
         return None
     values = {name: getattr(preset, name) for name in ("name", "about", "source", "note")}
     return ModelPreset(**values, sampling=dict(preset.sampling), is_default=default is not None)
+
+
+def _shown_quality(presets: Presets) -> dict[str, dict[str, int | float | str | None]]:
+    preset = presets.sampling or presets.model
+    return {name: dict(quality_of(preset, name)) for name in QUALITIES}  # type: ignore[arg-type]
+
+
+def _check_special(messages: Sequence[CanvasRequest], card: ModelCard, param: str) -> None:
+    """A chat needs tokens that not every checkpoint has."""
+    wanted = {name for message in messages for name in message.stop_tokens}
+    if not wanted <= set(card.special_tokens):
+        raise ApiError("unsupported_parameter", "this model has no chat template", param=param)
 
 
 _PROXY_HEADERS = ("x-request-disconnect-disabled", "x-request-timeout-seconds")

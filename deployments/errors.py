@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from fastapi.responses import JSONResponse
 
-__all__ = ["KINDS", "ApiError", "Code", "Kind", "error_response"]
+__all__ = ["KINDS", "ApiError", "Code", "Kind", "error_body", "error_response"]
 
 Code = Literal[
     "compute_budget_exceeded",
@@ -78,6 +78,11 @@ class ApiError(Exception):
         self.message = message if param is None else f"{param}: {message}"
         self.param = param
         self.retry_after_s = retry_after_s
+
+
+def error_body(error: ApiError) -> bytes:
+    """The JSON of an error, for where no status can say it."""
+    return bytes(error_response(error).body)
 
 
 def error_response(error: ApiError) -> JSONResponse:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from uuid import uuid4
 
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
@@ -54,3 +56,18 @@ def _instead(request: Request) -> str:
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     found = (text for known, text in _INSTEAD if path == known or path.startswith(f"{known}/"))
     return next(found, "Write it without the slash at its end." if path[1:].endswith("/") else "")
+
+
+def unexpected(request: Request) -> ApiError:
+    """What a caller is told of a bug or a dead replica: an id to look for in the log."""
+    message = f"The server failed; its log has the request id {_request_id(request)}."
+    return ApiError("internal_error", message)
+
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def _request_id(request: Request) -> str:
+    """The caller's x-request-id where it is a plain one; Serve answers and logs the same id."""
+    given = request.headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid4().hex

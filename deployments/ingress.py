@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import time
 from types import MethodType
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from fastapi import FastAPI, Request, Response
 from ray import serve
@@ -15,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from deployments.endpoints import Endpoints, IngressConfig
 from deployments.errors import ApiError, error_response
-from deployments.framework import on_http_exception
+from deployments.framework import on_http_exception, unexpected
 from deployments.openapi import DOCS_ROUTES
 from deployments.replica_client import ServeReplicas
 from deployments.routes import ROUTES
@@ -68,14 +66,4 @@ async def _on_api_error(request: Request, error: Exception) -> Response:
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:
     """A bug or a dead replica: the caller gets an id, the log of this replica has the rest."""
-    message = f"The server failed; its log has the request id {_request_id(request)}."
-    return error_response(ApiError("internal_error", message))
-
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-
-
-def _request_id(request: Request) -> str:
-    """The caller's x-request-id where it is a plain one; Serve answers and logs the same id."""
-    given = request.headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+    return error_response(unexpected(request))

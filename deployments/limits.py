@@ -12,27 +12,33 @@ __all__ = ["LIMITS"]
 MAX_HOLE_TOKENS = 2048
 MAX_HOLES = 64
 MAX_HOLE_ID_CHARS = 64
+MAX_MESSAGES = 128
 MAX_METADATA = 16
 MAX_N = 8
+MAX_PARTS = 64
 MAX_PROMPTS = 16
 MAX_SEGMENTS = 256
 MAX_STOP = 4
 MAX_STOP_CHARS = 200
 MAX_TOKEN_ID = 2**31 - 1
+MAX_TOKENS = 32768
 MAX_USER_CHARS = 512
 
 LIMITS: Mapping[str, int] = {
     "hole_tokens": MAX_HOLE_TOKENS,
     "holes": MAX_HOLES,
     "hole_id_chars": MAX_HOLE_ID_CHARS,
+    "messages": MAX_MESSAGES,
     "metadata": MAX_METADATA,
     "n": MAX_N,
+    "parts": MAX_PARTS,
     "priority": MOST_PRIORITY,
     "prompts": MAX_PROMPTS,
     "segments": MAX_SEGMENTS,
     "steps": MAX_STEPS,
     "stop": MAX_STOP,
     "stop_chars": MAX_STOP_CHARS,
+    "tokens": MAX_TOKENS,
     "user_chars": MAX_USER_CHARS,
 }
 """The bounds above, under the names that `/v1/models` shows."""

@@ -11,7 +11,8 @@ from dream.request import FinishReason
 from dream.text import Piece, TextTemplate
 
 __all__ = ["CanvasMap", "CanvasRequest", "CanvasResult", "CanvasUpdate", "FilledHole", "ModelCard"]
-__all__ += ["Refusal", "RefusalCode", "SetToken", "StepMap", "StreamMode", "Trace", "View"]
+__all__ += ["Refusal", "RefusalCode", "SetToken", "StepMap", "StreamMode", "TokenReport", "Trace"]
+__all__ += ["View"]
 
 StreamMode = Literal["text", "steps", "snapshots"]
 
@@ -22,8 +23,9 @@ class CanvasRequest:
 
     context: what stands before the template and is not shown, such as a chat. seeds: of the choices
     that this canvas answers, one for each. Several share a canvas only where no noise is drawn.
-    stop: strings that end a hole; they never cut fixed text. stop_tokens: special tokens that do.
-    is_whole: whether its text is that of the whole template, or that of the first hole alone.
+    logprobs: as of `dream.Request`. stop: strings that end a hole, stop_tokens: special tokens that
+    do; neither cuts fixed text. is_whole: whether its text is that of the whole template, or that
+    of the first hole alone.
     has_trace: whether the result says what each step committed.
     """
 
@@ -32,6 +34,7 @@ class CanvasRequest:
     params: SamplingParams
     context: tuple[Piece, ...] = ()
     seeds: tuple[int, ...] = (0,)
+    logprobs: int | None = None
     stop: tuple[str, ...] = ()
     stop_tokens: tuple[str, ...] = ()
     is_whole: bool = False
@@ -92,13 +95,25 @@ class Trace:
     tail: tuple[SetToken, ...]
 
 
+class TokenReport(NamedTuple):
+    """A token's bytes and log-probability, and the same of the most probable ones."""
+
+    data: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilledHole:
-    """The text of one hole, up to its first EOS or stop string; tokens up to the EOS."""
+    """The text of one hole, up to its first EOS or stop string; tokens up to the EOS.
+
+    logprobs: of each token of the text, where they were asked for.
+    """
 
     id: str
     text: str
     num_tokens: int
+    logprobs: tuple[TokenReport, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ray import serve
@@ -11,7 +12,15 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
 
 from deployments.errors import ApiError
-from deployments.messages import CanvasRequest, CanvasResult, ModelCard, Refusal
+from deployments.messages import (
+    CanvasRequest,
+    CanvasResult,
+    CanvasUpdate,
+    ModelCard,
+    Refusal,
+    View,
+)
+from dream.text import TextTemplate
 
 if TYPE_CHECKING:
     from deployments.replica import DreamReplica
@@ -29,6 +38,17 @@ class Replicas(Protocol):
 
     async def generate(self, messages: Sequence[CanvasRequest]) -> list[CanvasResult] | Refusal:
         """Every canvas filled, or why not."""
+
+    def stream(
+        self, messages: Sequence[CanvasRequest], view: View
+    ) -> AsyncGenerator[Refusal | list[CanvasUpdate]]:
+        """A refusal, or at once a first item and then all news."""
+
+    async def tokenize(self, template: TextTemplate) -> list[int] | Refusal:
+        """Token ids of a template without holes."""
+
+    async def detokenize(self, token_ids: Sequence[int]) -> str | Refusal:
+        """Text of token ids."""
 
     async def card(self) -> ModelCard:
         """What the model card shows."""
@@ -57,6 +77,35 @@ class ServeReplicas:
         response = self._handle.generate.remote(messages)
         done: list[CanvasResult] | Refusal = await _result(response)
         return done
+
+    async def stream(
+        self, messages: Sequence[CanvasRequest], view: View
+    ) -> AsyncGenerator[Refusal | list[CanvasUpdate]]:
+        """The same as it comes; closing the iterator cancels it on the replica."""
+        await self._require_ready()
+        response = self._handle.options(stream=True).stream.remote(messages, view)
+        assert isinstance(response, DeploymentResponseGenerator)
+        is_over = False
+        try:
+            with _as_api_errors():
+                async for item in response:
+                    yield item
+            is_over = True
+        finally:
+            if not is_over:
+                response.cancel()  # type: ignore[no-untyped-call]  # Serve leaves it without types
+
+    async def tokenize(self, template: TextTemplate) -> list[int] | Refusal:
+        """By any replica."""
+        await self._require_ready()
+        ids: list[int] | Refusal = await _result(self._handle.tokenize.remote(template))
+        return ids
+
+    async def detokenize(self, token_ids: Sequence[int]) -> str | Refusal:
+        """By any replica."""
+        await self._require_ready()
+        text: str | Refusal = await _result(self._handle.detokenize.remote(token_ids))
+        return text
 
     async def card(self) -> ModelCard:
         """The card of any replica, asked for once."""
@@ -97,10 +146,17 @@ async def _result(response: DeploymentResponse[T] | DeploymentResponseGenerator[
     """The response, cancelled on the replica too when its caller is cancelled here."""
     assert isinstance(response, DeploymentResponse)
     try:
-        return await response
+        with _as_api_errors():
+            return await response
     except asyncio.CancelledError:
         response.cancel()  # type: ignore[no-untyped-call]  # Serve leaves it without types
         raise
+
+
+@contextmanager
+def _as_api_errors() -> Iterator[None]:
+    try:
+        yield
     except BackPressureError:
         raise ApiError("overloaded", "Too many requests are waiting.", retry_after_s=1) from None
     except DeploymentUnavailableError:

@@ -20,8 +20,17 @@ from deployments.limits import (
     MAX_USER_CHARS,
 )
 from deployments.openai_fields import UNSERVED, add_openai, take_openai
+from deployments.stream_options import (
+    QUALITY_OF,
+    AnswerOptions,
+    Effort,
+    Quality,
+    StreamOptions,
+)
+from deployments.turns import Messages, check_prefix
 from dream import SamplingParams
 from dream.options import options_of
+from dream.request import MAX_LOGPROBS
 from dream.template import MOST_PRIORITY
 
 __all__ = [
@@ -30,6 +39,7 @@ __all__ = [
     "UNSERVED",
     "CompletionRequest",
     "Diffusion",
+    "FimRequest",
     "GenerationRequest",
     "InfillRequest",
     "OneHoleRequest",
@@ -52,7 +62,7 @@ class _Wire(BaseModel):
 
 
 @with_options(SamplingParams, leave_out=OPENAI_NAMED, nullable={"alg"})
-class Diffusion(_Wire):
+class Diffusion(AnswerOptions):
     """How the holes are denoised: all of `SamplingParams` that OpenAI has no name for.
 
     `alg` is None where it was not sent: an `order` other than confidence replaces it. `preset`
@@ -93,6 +103,11 @@ class GenerationRequest(_Wire):
     n: Annotated[int, Field(ge=1, le=MAX_N)] = 1
     stop: Stops | None = None
     diffusion: Diffusion = Field(default_factory=Diffusion)
+    reasoning_effort: Effort | None = Field(
+        None, description="OpenAI's name for diffusion.quality: minimal and low are fast"
+    )
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
     user: UserText | None = None
     safety_identifier: UserText | None = None
     metadata: Metadata | None = None
@@ -101,6 +116,23 @@ class GenerationRequest(_Wire):
     @classmethod
     def _take_openai(cls, body: object) -> object:
         return take_openai(body, cls)
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Alternatives that are reported beside each token; None reports nothing."""
+        return None
+
+    @property
+    def quality(self) -> Quality | None:
+        """The quality asked for by either name."""
+        effort = self.reasoning_effort
+        return self.diffusion.quality or (None if effort is None else QUALITY_OF[effort])
+
+    @model_validator(mode="after")
+    def _check_stream_options(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise refused("null without stream", param="stream_options")
+        return self
 
 
 class OneHoleRequest(GenerationRequest):
@@ -127,6 +159,29 @@ class CompletionRequest(OneHoleRequest):
 
     prompt: Prompts
     suffix: str | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """As of GenerationRequest; completions have one field for both."""
+        return self.logprobs
+
+
+class FimRequest(CompletionRequest):
+    """POST /v1/fim/completions: a completion whose seed has the name that editors' plug-ins use."""
+
+    random_seed: Annotated[int, Field(**bounds(DREAM["seed"]))] | None = Field(
+        None, description="Another name of seed"
+    )
+
+    @model_validator(mode="after")
+    def _have_one_seed(self) -> Self:
+        if self.random_seed is None:
+            return self
+        if self.seed is not None and self.seed != self.random_seed:
+            raise refused("the value of seed, or without it", param="random_seed")
+        object.__setattr__(self, "seed", self.random_seed)
+        return self
 
 
 _ONE_OF: list[JsonValue] = [
@@ -174,9 +229,20 @@ class InfillRequest(GenerationRequest):
     """POST /v1/infill: fixed text and holes in any number and order."""
 
     segments: Annotated[list[Segment], Field(min_length=1, max_length=MAX_SEGMENTS)]
+    messages: Messages | None = Field(
+        None, description="A chat whose next answer the segments are; it is not in the text"
+    )
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Alternatives that are reported beside each token; None reports nothing."""
+        return (self.top_logprobs or 0) if self.logprobs else None
 
     @model_validator(mode="after")
     def _holes_are_few_and_named_apart(self) -> InfillRequest:
+        check_prefix(self.messages or [])
         holes = [segment for segment in self.segments if segment.hole is not None]
         if not 1 <= len(holes) <= MAX_HOLES:
             raise refused(f"1 to {MAX_HOLES} of them are holes", param="segments")

@@ -6,7 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from deployments.events import Event
 from deployments.fields import with_options
+from deployments.logprobs import ChatLogprobs, CompletionLogprobs
 from deployments.requests import OPENAI_NAMED, CompletionRequest, Diffusion
 from dream import SamplingParams
 from dream.options import options_of
@@ -52,10 +54,14 @@ class Resolved(_Response):
 
 
 class ChoiceDiffusion(_Response):
-    """What repeats a choice: the same request with this seed and n=1 gives the same text."""
+    """What repeats a choice: the same request with this seed and n=1 gives the same text.
+
+    `trace`, where it was asked for: what happened on the canvas, as a stream of steps tells it.
+    """
 
     seed: int
     resolved: Resolved
+    trace: list[Event] | None = None
 
 
 class UsageDiffusion(_Response):
@@ -90,7 +96,7 @@ class CompletionChoice(_Response):
 
     index: int
     text: str
-    logprobs: None = None
+    logprobs: CompletionLogprobs | None
     finish_reason: FinishReason
     diffusion: ChoiceDiffusion
 
@@ -102,6 +108,7 @@ class CompletionResponse(_Response):
     object: Literal["text_completion"] = "text_completion"
     created: int
     model: str
+    system_fingerprint: str
     choices: list[CompletionChoice]
     usage: ResponseUsage
 
@@ -112,6 +119,7 @@ class InfillSpan(_Response):
     id: str
     text: str
     tokens: int
+    logprobs: ChatLogprobs | None = None
 
 
 class InfillChoice(_Response):
@@ -131,6 +139,7 @@ class InfillResponse(_Response):
     object: Literal["infill"] = "infill"
     created: int
     model: str
+    system_fingerprint: str
     choices: list[InfillChoice]
     usage: ResponseUsage
 
@@ -138,11 +147,11 @@ class InfillResponse(_Response):
 class Capabilities(_Response):
     """What a client may ask of this model."""
 
-    chat: bool = False
+    chat: bool
     completions: bool = True
     infill: bool = True
-    logprobs: bool = False
-    stream: bool = False
+    logprobs: bool = True
+    stream: bool = True
     orders: list[Order]
 
 
@@ -184,7 +193,10 @@ class ModelResponse(_Response):
     created: int
     owned_by: str = "dream-cluster"
     max_model_len: int
+    weights_sha256: str
+    system_fingerprint: str
     preset: ModelPreset | None
+    quality: dict[str, dict[str, int | float | str | None]]
     capabilities: Capabilities
     defaults: Defaults
     limits: dict[str, int | float]

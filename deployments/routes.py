@@ -9,15 +9,22 @@ from typing import Literal
 from fastapi import Response
 from pydantic import BaseModel
 
+from deployments.chat import ChatRequest, ChatResponse
 from deployments.endpoints import Endpoints
 from deployments.errors import Code
-from deployments.requests import CompletionRequest, InfillRequest
+from deployments.requests import CompletionRequest, FimRequest, InfillRequest
 from deployments.responses import (
     CompletionResponse,
     EmptyResponse,
     InfillResponse,
     ModelListResponse,
     ModelResponse,
+)
+from deployments.tokens import (
+    DetokenizeRequest,
+    DetokenizeResponse,
+    TokenizeRequest,
+    TokenizeResponse,
 )
 
 __all__ = ["ROUTES", "Route"]
@@ -103,7 +110,46 @@ ROUTES: tuple[Route, ...] = (
         summary="A prompt and one hole after it, or between it and a suffix",
         request=CompletionRequest,
         response=CompletionResponse,
+        is_stream=True,
         errors=GENERATION,
+    ),
+    Route(
+        method="POST",
+        path="/v1/fim/completions",
+        handler=Endpoints.fim,
+        summary="A completion under the names that editors' plug-ins use",
+        request=FimRequest,
+        response=CompletionResponse,
+        is_stream=True,
+        errors=GENERATION,
+    ),
+    Route(
+        method="POST",
+        path="/v1/chat/completions",
+        handler=Endpoints.chat,
+        summary="The next answer of a chat",
+        request=ChatRequest,
+        response=ChatResponse,
+        is_stream=True,
+        errors=GENERATION,
+    ),
+    Route(
+        method="POST",
+        path="/v1/tokenize",
+        handler=Endpoints.tokenize,
+        summary="Token ids of a text or a chat",
+        request=TokenizeRequest,
+        response=TokenizeResponse,
+        errors=(*BODY, "context_length_exceeded", *CARD),
+    ),
+    Route(
+        method="POST",
+        path="/v1/detokenize",
+        handler=Endpoints.detokenize,
+        summary="Text of token ids",
+        request=DetokenizeRequest,
+        response=DetokenizeResponse,
+        errors=(*BODY, *CARD),
     ),
     Route(
         method="POST",
@@ -112,6 +158,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Fixed text and holes in any number and order",
         request=InfillRequest,
         response=InfillResponse,
+        is_stream=True,
         errors=GENERATION,
     ),
 )

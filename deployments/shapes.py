@@ -20,19 +20,20 @@ from deployments.chunks import (
     InfillChunkChoice,
 )
 from deployments.conversion import (
-    Defaults,
     Head,
+    Presets,
     completion_messages,
     completion_response,
     infill_messages,
     infill_response,
     spans_of,
 )
+from deployments.logprobs import chat_logprobs, completion_logprobs
 from deployments.messages import CanvasRequest, CanvasResult
-from deployments.requests import CompletionRequest, GenerationRequest, InfillRequest
+from deployments.requests import CompletionRequest, FimRequest, GenerationRequest, InfillRequest
 from deployments.responses import ChoiceDiffusion, CompletionResponse, InfillResponse
 
-__all__ = ["CHAT", "COMPLETION", "INFILL", "End", "Shape"]
+__all__ = ["CHAT", "COMPLETION", "FIM", "INFILL", "End", "Shape"]
 
 Wanted = TypeVar("Wanted", bound=GenerationRequest)
 Given = TypeVar("Given", bound=BaseModel)
@@ -59,7 +60,7 @@ class Shape(Generic[Wanted, Given]):
     request: type[Wanted]
     response: type[Given]
     chunk: type[Chunk]
-    messages: Callable[[Wanted, str, int, Defaults], list[CanvasRequest]]
+    messages: Callable[[Wanted, str, int, Presets], list[CanvasRequest]]
     answer: Callable[[Wanted, Sequence[CanvasRequest], Sequence[CanvasResult], Head], Given]
     piece: Callable[[int, str, End | None, bool], BaseModel]
     num_templates: Callable[[Wanted], int]
@@ -70,7 +71,11 @@ def _completion_piece(index: int, text: str, end: End | None, is_first: bool) ->
     if end is None:
         return CompletionChunkChoice(index=index, text=text)
     return CompletionChunkChoice(
-        index=index, text=text, finish_reason=end.result.finish_reason, diffusion=end.diffusion
+        index=index,
+        text=text,
+        logprobs=completion_logprobs(end.result.holes[0]),
+        finish_reason=end.result.finish_reason,
+        diffusion=end.diffusion,
     )
 
 
@@ -93,6 +98,7 @@ def _chat_piece(index: int, text: str, end: End | None, is_first: bool) -> BaseM
     return ChatChunkChoice(
         index=index,
         delta=delta,
+        logprobs=chat_logprobs(end.result.holes[0]),
         finish_reason=end.result.finish_reason,
         diffusion=end.diffusion,
     )
@@ -120,6 +126,18 @@ INFILL: Shape[InfillRequest, InfillResponse] = Shape(
     answer=infill_response,
     piece=_infill_piece,
     num_templates=lambda wanted: 1,
+)
+
+FIM: Shape[FimRequest, CompletionResponse] = Shape(
+    prefix="cmpl",
+    param="prompt",
+    request=FimRequest,
+    response=CompletionResponse,
+    chunk=CompletionChunk,
+    messages=completion_messages,
+    answer=completion_response,
+    piece=_completion_piece,
+    num_templates=lambda wanted: len(wanted.prompt),
 )
 
 CHAT: Shape[ChatRequest, ChatResponse] = Shape(

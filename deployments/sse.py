@@ -1,4 +1,4 @@
-"""Server-sent events: data lines, comments while nothing happens, and an error instead of an end."""
+"""Server-sent events: data lines, comments while nothing happens, an error instead of an end."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,15 +10,24 @@ from pydantic import BaseModel, ConfigDict, Field
 from deployments.messages import StreamMode, View
 from dream.params import MAX_STEPS
 
-__all__ = ["AnswerOptions", "Quality", "StreamOptions"]
+__all__ = ["QUALITY_OF", "AnswerOptions", "Effort", "Quality", "StreamOptions"]
 
 Quality = Literal["fast", "balanced", "best"]
+Effort = Literal["minimal", "low", "medium", "high"]
+
+QUALITY_OF: Mapping[Effort, Quality] = {
+    "minimal": "fast",
+    "low": "fast",
+    "medium": "balanced",
+    "high": "best",
+}
+"""What OpenAI's `reasoning_effort` means here."""
 
 
 class AnswerOptions(BaseModel):
     """Fields of `diffusion` that are no sampling parameters."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     quality: Quality | None = Field(
         None, description="Steps and rule by name, as /v1/models shows them; given values win"
