@@ -76,8 +76,9 @@ class DreamReplica:
             yield streams
             return
         yield [update for stream in streams if (update := stream.begin()) is not None]
-        async with aclosing(self._updates(streams, messages)) as updates:
-            async for batch in coalesced(updates, COALESCE_S):
+        updates = self._updates(streams, messages)
+        async with aclosing(updates), aclosing(coalesced(updates, COALESCE_S)) as batches:
+            async for batch in batches:
                 yield batch
 
     async def tokenize(self, template: TextTemplate) -> list[int] | Refusal:

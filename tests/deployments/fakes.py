@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
-from deployments.messages import CanvasRequest, CanvasResult, FilledHole, ModelCard, Refusal
+from deployments.messages import (
+    CanvasRequest,
+    CanvasResult,
+    CanvasUpdate,
+    FilledHole,
+    ModelCard,
+    Refusal,
+    View,
+)
 from dream import Usage
+from dream.text import TextTemplate
 
 
 class FakeReplicas:
@@ -18,6 +27,7 @@ class FakeReplicas:
         self.messages: list[CanvasRequest] = []
         self.ready = True
         self.preset: str | None = None
+        self.special_tokens: tuple[str, ...] = ("<|im_start|>", "<|im_end|>")
 
     async def generate(self, messages: Sequence[CanvasRequest]) -> list[CanvasResult] | Refusal:
         await asyncio.sleep(self.delay_s)
@@ -28,8 +38,37 @@ class FakeReplicas:
         self.messages.extend(messages)
         return [result_of(message) for message in messages]
 
+    async def stream(
+        self, messages: Sequence[CanvasRequest], view: View
+    ) -> AsyncGenerator[Refusal | list[CanvasUpdate]]:
+        """The text of each canvas in two parts."""
+        done = await self.generate(messages)
+        if isinstance(done, Refusal):
+            yield done
+            return
+        yield []
+        for index, (message, result) in enumerate(zip(messages, done, strict=True)):
+            filled = [hole.text for hole in result.holes]
+            text = message.template.join(filled) if message.is_whole else filled[0]
+            yield [CanvasUpdate(index=index, step=1, steps=2, text=text[:1])]
+            yield [CanvasUpdate(index=index, step=2, steps=2, text=text[1:], result=result)]
+
+    async def tokenize(self, template: TextTemplate) -> list[int] | Refusal:
+        if isinstance(self.trouble, Refusal):
+            return self.trouble
+        return [len(str(piece)) for piece in template.pieces]
+
+    async def detokenize(self, token_ids: Sequence[int]) -> str | Refusal:
+        return "".join(chr(97 + token % 26) for token in token_ids)
+
     async def card(self) -> ModelCard:
-        return ModelCard(max_model_len=512, preset=self.preset)
+        return ModelCard(
+            max_model_len=512,
+            preset=self.preset,
+            special_tokens=self.special_tokens,
+            weights_sha256="0" * 64,
+            fingerprint="fp_0",
+        )
 
     async def is_ready(self) -> bool:
         return self.ready

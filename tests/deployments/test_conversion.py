@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.conversion import (
+    Head,
+    Presets,
     completion_messages,
     completion_response,
     derive,
@@ -20,6 +22,7 @@ from dream import Completion, Fixed, Hole, SamplingParams, Span, Usage
 from tests.deployments.fakes import result_of
 from tests.deployments.samples import sample, wire
 
+HEAD = Head("cmpl-1", 1, "m", "fp_0")
 OPTIONS = [field.name for field in fields(SamplingParams)]
 SEEDS = st.integers(0, 2**63 - 1)
 COST = Usage(prompt_tokens=3, completion_tokens=4, steps=4, forward_passes=2, token_forwards=14)
@@ -46,11 +49,9 @@ def completion(**fields: object) -> CompletionRequest:
 def test_fixed_text_comes_back_byte_for_byte(texts, seed):
     segments = [part for text in texts for part in ({"text": text}, {"hole": 3})]
     request = infill([{"hole": 1}, *segments])
-    messages = infill_messages(request, response_id="a", seed=seed)
+    messages = infill_messages(request, "a", seed, Presets())
 
-    response = infill_response(
-        request, messages, [result_of(messages[0])], response_id="a", created=1
-    )
+    response = infill_response(request, messages, [result_of(messages[0])], HEAD)
 
     spans = response.choices[0].spans
     between = [part for text, span in zip(texts, spans[1:], strict=True) for part in (text, span)]
@@ -63,7 +64,7 @@ def test_fixed_text_comes_back_byte_for_byte(texts, seed):
 def test_a_completion_is_prompt_hole_and_suffix(prompt, max_tokens, suffix):
     request = completion(prompt=prompt, max_tokens=max_tokens, suffix=suffix)
 
-    (message,) = completion_messages(request, response_id="a", seed=1)
+    (message,) = completion_messages(request, "a", 1, Presets())
     template = message.template.encode(encode)
 
     fixed = [segment for segment in template.segments if isinstance(segment, Fixed)]
@@ -74,7 +75,7 @@ def test_a_completion_is_prompt_hole_and_suffix(prompt, max_tokens, suffix):
 
 
 def test_token_ids_reach_the_canvas_as_they_are():
-    (message,) = completion_messages(completion(prompt=[7, 8, 9]), response_id="a", seed=1)
+    (message,) = completion_messages(completion(prompt=[7, 8, 9]), "a", 1, Presets())
 
     request = to_request(message, message.template.encode(encode))
     assert request.template.segments == (Fixed([7, 8, 9]), Hole(16))
@@ -84,11 +85,9 @@ def test_token_ids_reach_the_canvas_as_they_are():
 def test_every_option_of_a_request_reaches_the_parameters_and_the_response(name):
     options = sample(name)
     request = completion(**wire({"seed": 3} | options))
-    (message,) = completion_messages(request, response_id="a", seed=request.seed)
+    (message,) = completion_messages(request, "a", request.seed, Presets())
 
-    response = completion_response(
-        request, [message], [result_of(message)], response_id="a", created=1
-    )
+    response = completion_response(request, [message], [result_of(message)], HEAD)
 
     assert message.params == SamplingParams(**{"steps": None, "seed": 3} | options)
     said = response.choices[0].diffusion
@@ -101,14 +100,12 @@ def test_every_option_of_a_request_reaches_the_parameters_and_the_response(name)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_whole_resolved_object_is_a_request_for_the_same(name):
     request = completion(**wire(sample(name)))
-    messages = completion_messages(request, response_id="a", seed=5)
-    response = completion_response(
-        request, messages, [result_of(messages[0])], response_id="a", created=1
-    )
+    messages = completion_messages(request, "a", 5, Presets())
+    response = completion_response(request, messages, [result_of(messages[0])], HEAD)
     said = response.choices[0].diffusion
 
     again = completion(**wire(said.resolved.model_dump() | {"seed": said.seed}))
-    (repeated,) = completion_messages(again, response_id="a", seed=again.seed)
+    (repeated,) = completion_messages(again, "a", again.seed, Presets())
 
     steps = {} if name == "grow_to" else {"steps": 16}
     assert set(said.resolved.model_dump()) == set(OPTIONS) - {"seed"}
@@ -118,11 +115,9 @@ def test_the_whole_resolved_object_is_a_request_for_the_same(name):
 @pytest.mark.parametrize("steps", [None, 8])
 def test_a_canvas_that_may_grow_resolves_to_the_steps_of_each_run_and_not_to_their_sum(steps):
     request = completion(diffusion={"grow_to": 64, "steps": steps})
-    (message,) = completion_messages(request, response_id="a", seed=1)
+    (message,) = completion_messages(request, "a", 1, Presets())
 
-    response = completion_response(
-        request, [message], [result_of(message)], response_id="a", created=1
-    )
+    response = completion_response(request, [message], [result_of(message)], HEAD)
 
     assert response.choices[0].diffusion.resolved.steps == steps
     assert response.usage.diffusion.steps == 16
@@ -131,12 +126,12 @@ def test_a_canvas_that_may_grow_resolves_to_the_steps_of_each_run_and_not_to_the
 @pytest.mark.parametrize("approximation", [None, "suffix_window=16"])
 def test_usage_names_the_approximate_mode_that_ran(approximation):
     request = completion(n=2, temperature=1.0)
-    messages = completion_messages(request, response_id="a", seed=1)
+    messages = completion_messages(request, "a", 1, Presets())
     done = [result_of(message) for message in messages]
     usage = replace(done[0].usage, approximation=approximation)
     results = [replace(one, usage=usage) for one in done]
 
-    response = completion_response(request, messages, results, response_id="a", created=1)
+    response = completion_response(request, messages, results, HEAD)
 
     assert response.usage.diffusion.approximation == approximation
 
@@ -144,13 +139,13 @@ def test_usage_names_the_approximate_mode_that_ran(approximation):
 @pytest.mark.parametrize("exact", [(True, True), (True, False)])
 def test_usage_is_bit_exact_where_every_choice_is(exact):
     request = completion(n=2, temperature=1.0)
-    messages = completion_messages(request, response_id="a", seed=1)
+    messages = completion_messages(request, "a", 1, Presets())
     results = [
         replace(done, usage=replace(done.usage, bit_exact=one))
         for done, one in zip(map(result_of, messages), exact, strict=True)
     ]
 
-    response = completion_response(request, messages, results, response_id="a", created=1)
+    response = completion_response(request, messages, results, HEAD)
 
     assert response.usage.diffusion.bit_exact is all(exact)
 
@@ -158,7 +153,7 @@ def test_usage_is_bit_exact_where_every_choice_is(exact):
 def test_choices_are_ordered_by_prompt_then_by_choice():
     request = completion(prompt=["x", "y"], n=3, temperature=1.0)
 
-    messages = completion_messages(request, response_id="a", seed=9)
+    messages = completion_messages(request, "a", 9, Presets())
 
     seeds = [derive(9, 0), derive(9, 1), derive(9, 2)]
     assert [message.template.pieces[0] for message in messages] == ["x"] * 3 + ["y"] * 3
@@ -169,10 +164,10 @@ def test_choices_are_ordered_by_prompt_then_by_choice():
 
 def test_choices_that_draw_nothing_share_one_canvas_and_keep_their_seeds():
     request = completion(prompt=["x", "y"], n=3)
-    messages = completion_messages(request, response_id="a", seed=9)
+    messages = completion_messages(request, "a", 9, Presets())
     results = [result_of(message) for message in messages]
 
-    response = completion_response(request, messages, results, response_id="a", created=1)
+    response = completion_response(request, messages, results, HEAD)
 
     seeds = [derive(9, 0), derive(9, 1), derive(9, 2)]
     assert [message.seeds for message in messages] == [tuple(seeds)] * 2
@@ -210,14 +205,14 @@ DERIVED_7_2 = 523655691413314271
 )
 def test_the_first_stop_string_ends_the_text_of_a_hole(stop, text, reason):
     request = infill([{"text": "cab"}, {"hole": 4}], stop=list(stop))
-    (message,) = infill_messages(request, response_id="a", seed=1)
+    (message,) = infill_messages(request, "a", 1, Presets())
 
     done = to_result(
         message,
         _completed(b"cababcd", Span(id="0", start=3, end=7, token_ids=list(b"abcd"))),
         decode,
     )
-    response = infill_response(request, [message], [done], response_id="a", created=1)
+    response = infill_response(request, [message], [done], HEAD)
 
     assert done.holes[0].text == text
     assert done.holes[0].num_tokens == 4
@@ -227,10 +222,10 @@ def test_the_first_stop_string_ends_the_text_of_a_hole(stop, text, reason):
 
 def test_usage_counts_a_prompt_once_and_every_drawn_choice():
     request = completion(prompt=["x", "y"], n=2, temperature=1.0)
-    messages = completion_messages(request, response_id="a", seed=1)
+    messages = completion_messages(request, "a", 1, Presets())
     results = [result_of(message) for message in messages]
 
-    usage = completion_response(request, messages, results, response_id="a", created=1).usage
+    usage = completion_response(request, messages, results, HEAD).usage
 
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (20, 64, 84)
     assert usage.diffusion.forward_passes == 4
@@ -241,11 +236,9 @@ def test_usage_counts_a_prompt_once_and_every_drawn_choice():
 
 def test_every_key_of_a_response_is_dumped():
     request = completion()
-    messages = completion_messages(request, response_id="cmpl-1", seed=5)
+    messages = completion_messages(request, "cmpl-1", 5, Presets())
 
-    response = completion_response(
-        request, messages, [result_of(messages[0])], response_id="cmpl-1", created=7
-    )
+    response = completion_response(request, messages, [result_of(messages[0])], HEAD)
 
     resolved = asdict(SamplingParams(steps=16))
     del resolved["seed"]
