@@ -34,6 +34,7 @@ from deployments.responses import (
     UsageDiffusion,
 )
 from dream import Completion, Fixed, Hole, Request, SamplingParams, Span, Template
+from dream.params import MAX_STEPS
 from dream.presets import find_preset, with_preset
 from dream.text import Piece, TextTemplate
 
@@ -218,7 +219,7 @@ def _choices(
 def _choice_diffusion(message: CanvasRequest, result: CanvasResult, seed: int) -> ChoiceDiffusion:
     params = asdict(message.params)
     del params["seed"]
-    if message.params.grow_to is None:
+    if message.params.grow_to is None and result.usage.steps <= MAX_STEPS:
         params["steps"] = result.usage.steps
     if message.params.order != "confidence":
         params["alg"] = None

@@ -4,6 +4,7 @@ import json
 from typing import get_args
 
 import pytest
+
 from deployments.errors import KINDS, ApiError, Code, error_response
 
 STATUSES = {

@@ -313,7 +313,9 @@ def test_a_message_never_repeats_what_was_sent(text):
         with pytest.raises(ValidationError) as caught:
             parse(body)
 
-        assert len(text) < 25 or text not in from_validation(caught.value, CompletionRequest).message
+        assert (
+            len(text) < 25 or text not in from_validation(caught.value, CompletionRequest).message
+        )
 
 
 def _at(path: str, value: object) -> dict[str, Any]:
