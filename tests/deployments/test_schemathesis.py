@@ -28,7 +28,7 @@ OPERATIONS = [result.ok() for result in SPEC.get_all_operations()]
 WITH_BODY = [each for each in OPERATIONS if each.method == "post"]
 
 SEEDED = settings(
-    max_examples=100,
+    max_examples=60,
     deadline=None,
     database=None,
     phases=[Phase.generate],
