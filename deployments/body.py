@@ -56,16 +56,16 @@ class _Object(dict[str, object]):
         self.repeated = next((name for name in self if names[name] > 1), None)
 
 
-def _repeated(value: object, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+def _repeated(
+    value: _Object | list[object], place: tuple[str | int, ...] = ()
+) -> Iterator[tuple[str | int, ...]]:
     """Where names stand twice, outermost first; `value` is no deeper than its model."""
     if isinstance(value, _Object) and value.repeated is not None:
         yield (*place, value.repeated)
-    if isinstance(value, _Object):
-        for name, child in value.items():
+    children = value.items() if isinstance(value, dict) else enumerate(value)
+    for name, child in children:
+        if isinstance(child, _Object | list):
             yield from _repeated(child, (*place, name))
-    elif isinstance(value, list):
-        for index, child in enumerate(value):
-            yield from _repeated(child, (*place, index))
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:

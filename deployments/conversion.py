@@ -41,6 +41,7 @@ from deployments.turns import Message, context_of
 from dream import Completion, Fixed, Hole, Request, SamplingParams, Span, Template
 from dream.chat import TURN_END
 from dream.options import options_of
+from dream.params import MAX_STEPS
 from dream.presets import Preset, find_preset, quality_of, with_defaults, with_preset
 from dream.text import Piece, TextTemplate
 
@@ -239,7 +240,7 @@ def choices_of(
 def diffusion_of(message: CanvasRequest, result: CanvasResult, seed: int) -> ChoiceDiffusion:
     params = asdict(message.params)
     del params["seed"]
-    if message.params.grow_to is None:
+    if message.params.grow_to is None and result.usage.steps <= MAX_STEPS:
         params["steps"] = result.usage.steps
     if message.params.order != "confidence":
         params["alg"] = None

@@ -49,7 +49,8 @@ class EmptyResponse(_Response):
 class Resolved(_Response):
     """The sampling values that were used; `alg` is None where `order` replaced it.
 
-    `steps` is None where a growing canvas took one step for each of its masks at each size.
+    `steps` is None where a growing canvas took one step for each of its masks at each size, and
+    where there are more masks than a request may ask for steps.
     """
 
 

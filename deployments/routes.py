@@ -101,7 +101,7 @@ ROUTES: tuple[Route, ...] = (
         handler=Endpoints.model,
         summary="The one model by its id",
         response=ModelResponse,
-        errors=("model_not_found", *CARD),
+        errors=("model_not_found", "not_found", *CARD),
     ),
     Route(
         method="POST",

@@ -77,6 +77,8 @@ def test_models_shows_the_one_model_with_its_limits(client):
     assert client.get("/v1/models/org/dream").json() == card
     assert (card["id"], card["object"], card["max_model_len"]) == ("org/dream", "model", 512)
     assert card["limits"]["steps"] == 2048
+    assert card["limits"]["hole_tokens"] == 512
+    assert card["limits"]["segments"] == 256
     assert card["limits"]["body_bytes"] == 1000
     assert card["capabilities"]["infill"] is True
 
@@ -164,8 +166,68 @@ def test_errors_of_the_framework_have_the_same_shape(client, method, path, expec
     assert error_of(client.request(method, path)) == expected
 
 
-def test_a_wrong_method_is_told_the_right_one(client):
+def test_a_wrong_method_is_told_the_right_ones(client):
     assert client.get("/v1/infill").headers["allow"] == "POST"
+    assert set(client.post("/v1/models").headers["allow"].split(", ")) == {"GET", "HEAD"}
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/v1/responses", "use /v1/completions"),
+        ("/v1/responses/abc", "use /v1/completions"),
+        ("/v1/embeddings", "embeddings"),
+        ("/v1/audio/speech", "generates text"),
+        ("/v1/images/generations", "generates text"),
+        ("/v1/moderations", "generates text"),
+        ("/v1/engines/davinci/completions", "use /v1/models"),
+        ("/v1/v1/completions", "one /v1"),
+        ("/completions", "ends in /v1"),
+        ("/v1/completions/", "without the slash"),
+    ],
+)
+def test_a_route_of_other_servers_is_told_what_to_use(client, path, words):
+    response = client.post(path, json=COMPLETION)
+
+    assert error_of(response) == (404, "not_found", None)
+    assert words in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/v1/models", "/v1/models/org/dream"])
+def test_head_is_answered_as_get_is(client, path):
+    head, get = client.head(path), client.get(path)
+
+    assert head.status_code == get.status_code == 200
+    assert head.headers == get.headers
+
+
+def test_a_slash_after_models_changes_nothing(client):
+    assert client.get("/v1/models/").json() == client.get("/v1/models").json()
+
+
+def test_a_body_with_a_name_twice_is_refused_by_the_path_of_the_name(client):
+    raw = b'{"model": "org/dream", "prompt": "p", "diffusion": {"steps": 1, "steps": 2}}'
+
+    response = client.post(
+        "/v1/completions", content=raw, headers={"content-type": "application/json"}
+    )
+
+    assert error_of(response) == (400, "invalid_json", "diffusion.steps")
+
+
+def test_a_compressed_body_is_refused_by_the_name_of_its_header(client):
+    response = client.post("/v1/completions", json=COMPLETION, headers={"content-encoding": "gzip"})
+
+    assert error_of(response) == (415, "unsupported_media_type", None)
+    assert "content-encoding" in response.json()["error"]["message"]
+
+
+def test_what_dream_refuses_is_said_in_the_words_of_json(client):
+    wrong = COMPLETION | {"diffusion": {"threshold": 0.5, "factor": 1}}
+
+    error = client.post("/v1/completions", json=wrong).json()["error"]
+
+    assert error["message"] == "diffusion.factor: null together with threshold"
 
 
 def test_another_model_is_not_found(client):

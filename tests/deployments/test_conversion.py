@@ -112,6 +112,18 @@ def test_the_whole_resolved_object_is_a_request_for_the_same(name):
     assert repeated.params == replace(messages[0].params, **steps)
 
 
+def test_more_masks_than_steps_may_be_asked_for_resolve_to_one_step_for_each():
+    request = infill(segments=[{"hole": 2000}, {"hole": 2000}])
+    messages = infill_messages(request, response_id="a", seed=1)
+
+    response = infill_response(
+        request, messages, [result_of(messages[0])], response_id="a", created=1
+    )
+
+    assert response.choices[0].diffusion.resolved.steps is None
+    assert response.usage.diffusion.steps == 4000
+
+
 @pytest.mark.parametrize("steps", [None, 8])
 def test_a_canvas_that_may_grow_resolves_to_the_steps_of_each_run_and_not_to_their_sum(steps):
     request = completion(diffusion={"grow_to": 64, "steps": steps})

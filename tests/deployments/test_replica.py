@@ -63,6 +63,9 @@ def test_special_tokens_in_text_are_plain_characters(replica):
     ("bad", "code", "field"),
     [
         (canvas("b", "x" * 5000, Hole(1)), "context_length_exceeded", "template"),
+        (canvas("b", "x" * 800, Hole(300)), "context_length_exceeded", "template"),
+        (canvas("b", "x" * 500, Hole(13)), "context_length_exceeded", "num_tokens"),
+        (canvas("b", "x", Hole(513)), "context_length_exceeded", "num_tokens"),
         (canvas("b", Fixed([10**6]), Hole(1)), "invalid_value", "token_ids"),
         (canvas("b", "x" * 100, Hole(8), steps=2048), "compute_budget_exceeded", None),
     ],

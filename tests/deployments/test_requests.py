@@ -18,6 +18,7 @@ from deployments.requests import (
     Diffusion,
     InfillRequest,
 )
+from deployments.stream_options import AnswerOptions
 from deployments.validation import from_validation
 from dream import SamplingParams
 from dream.errors import InvalidRequest
@@ -25,7 +26,8 @@ from dream.options import Option, options_of
 
 COMPLETION: dict[str, Any] = {"model": "m", "prompt": "p"}
 INFILL: dict[str, Any] = {"model": "m", "segments": [{"hole": 4}]}
-DECLARED = set(Diffusion.model_fields) - {"preset"}
+ABOUT_ANSWERS = set(AnswerOptions.model_fields)
+DECLARED = set(Diffusion.model_fields) - {"preset"} - ABOUT_ANSWERS
 
 
 def parse(body: object) -> CompletionRequest:
@@ -147,10 +149,14 @@ def test_an_openai_field_that_is_not_served_is_refused_unless_it_asks_for_nothin
     )
 
 
-def test_streaming_is_refused_loudly():
-    assert refusal(CompletionRequest, json.dumps(COMPLETION | {"stream": True})) == (
-        "unsupported_parameter",
-        "stream",
+def test_options_of_a_stream_need_a_stream():
+    options = {"stream_options": {"include_usage": True}}
+
+    parse(COMPLETION | options | {"stream": True})
+
+    assert refusal(CompletionRequest, json.dumps(COMPLETION | options)) == (
+        "invalid_value",
+        "stream_options",
     )
 
 
@@ -237,7 +243,7 @@ def test_an_order_takes_the_place_of_alg(order):
 
 
 def test_the_defaults_are_dreams():
-    wire = Diffusion().model_dump(exclude={"alg", "preset"})
+    wire = Diffusion().model_dump(exclude={"alg", "preset", *ABOUT_ANSWERS})
     dream = SamplingParams(steps=None)
 
     assert wire == {name: getattr(dream, name) for name in wire}

@@ -230,8 +230,9 @@ def test_requests_made_together_share_forwards(server):
         ({"seed": -1}, "invalid_value", "seed"),
         ({"prompt": [300]}, "invalid_value", "prompt"),
         ({"prompt": "x" * 600}, "context_length_exceeded", "prompt"),
-        ({"max_tokens": 510}, "context_length_exceeded", "prompt"),
-        ({"max_tokens": 2000}, "context_length_exceeded", "prompt"),  # and over the budget too
+        ({"max_tokens": 510}, "context_length_exceeded", "max_tokens"),
+        ({"max_tokens": 2000}, "context_length_exceeded", "max_tokens"),  # over the budget too
+        ({"prompt": "x" * 800, "max_tokens": 300}, "context_length_exceeded", "prompt"),
         ({"extra_body": {"diffusion": {"steps": 0}}}, "invalid_value", "diffusion.steps"),
         ({"extra_body": {"diffusion": {"steps": 2049}}}, "invalid_value", "diffusion.steps"),
         ({"extra_body": {"diffusion": {"step": 4}}}, "unknown_parameter", "diffusion.step"),
@@ -288,6 +289,24 @@ def test_whatever_is_sent_the_error_has_the_one_shape(server, method, path, cont
     error = response.json()["error"]
     assert (response.status_code, error["code"]) == expected
     assert set(error) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/models", "/v1/models/embedded", "/nothing"])
+def test_head_has_the_headers_of_get_and_no_body(server, path):
+    head, get = server.http.head(path), server.http.get(path)
+
+    assert head.status_code == get.status_code
+    assert head.content == b""
+    for name in ("content-type", "content-length"):
+        assert head.headers[name] == get.headers[name]
+
+
+@pytest.mark.parametrize("path", ["//v1/models", "/v1/models/..%2f..%2fetc", "/..%2fv1"])
+def test_a_crooked_path_is_not_found(server, path):
+    response = server.http.get(server.url + path)
+
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] in ("not_found", "model_not_found")
 
 
 def test_a_chunked_body_is_counted_as_it_arrives(server):
