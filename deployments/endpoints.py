@@ -15,6 +15,7 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from deployments.access_log import record_of
 from deployments.body import read_body
 from deployments.conversion import (
     completion_messages,
@@ -110,9 +111,11 @@ class Endpoints:
                 wanted, response_id=response_id, seed=self._seed(wanted), preset=self._config.preset
             )
         results = await self._generate(messages, template_param="prompt")
-        return _json(
-            completion_response(wanted, messages, results, response_id=response_id, created=created)
+        response = completion_response(
+            wanted, messages, results, response_id=response_id, created=created
         )
+        record_of(request).count(response.usage)
+        return _json(response)
 
     async def infill(self, request: Request) -> Response:
         """Fixed text and holes."""
@@ -123,9 +126,11 @@ class Endpoints:
                 wanted, response_id=response_id, seed=self._seed(wanted), preset=self._config.preset
             )
         results = await self._generate(messages, template_param="segments")
-        return _json(
-            infill_response(wanted, messages, results, response_id=response_id, created=created)
+        response = infill_response(
+            wanted, messages, results, response_id=response_id, created=created
         )
+        record_of(request).count(response.usage)
+        return _json(response)
 
     async def _read(self, request: Request, model: type[Wanted]) -> Wanted:
         _refuse_proxy_headers(request)

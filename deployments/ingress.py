@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from fastapi import FastAPI, Request, Response
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
+from deployments.access_log import record_of, write_access_log
 from deployments.endpoints import Endpoints, IngressConfig
 from deployments.errors import ApiError, Code, error_response
+from deployments.exposure import check_exposure, serve_host
+from deployments.gate import LOOPBACK_ONLY, Gate, GateConfig, with_cors
 from deployments.replica_client import ServeReplicas
 
 if TYPE_CHECKING:
@@ -23,9 +25,22 @@ if TYPE_CHECKING:
 __all__ = ["Ingress", "build_api"]
 
 
-def build_api(endpoints: Endpoints) -> FastAPI:
-    """The routes over `endpoints`; also runs without Serve, as tests do."""
-    api = FastAPI(
+class _Api(FastAPI):
+    """FastAPI behind a gate: its own handling of errors is inside it too."""
+
+    gate: Gate
+    cors_origins: tuple[str, ...]
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return with_cors(self.gate.around(super().build_middleware_stack()), self.cors_origins)
+
+
+def build_api(
+    endpoints: Endpoints, gate: GateConfig = LOOPBACK_ONLY, *, sends_request_id: bool = True
+) -> FastAPI:
+    """The routes over `endpoints`, behind the gate; also runs without Serve, as tests do."""
+    write_access_log()
+    api = _Api(
         openapi_url=None,
         redirect_slashes=False,
         exception_handlers={
@@ -34,6 +49,8 @@ def build_api(endpoints: Endpoints) -> FastAPI:
             Exception: _on_unexpected,
         },
     )
+    api.gate = Gate(gate, sends_request_id=sends_request_id)
+    api.cors_origins = gate.cors_origins
     api.add_api_route("/health", endpoints.health, methods=["GET"])
     api.add_api_route("/ready", endpoints.ready, methods=["GET"])
     api.add_api_route("/v1/models", endpoints.models, methods=["GET"])
@@ -45,15 +62,24 @@ def build_api(endpoints: Endpoints) -> FastAPI:
 
 @serve.ingress()
 class Ingress:
-    """`build_api` as a Serve deployment; Serve asks it for its app once it is constructed."""
+    """`build_api` as a Serve deployment; Serve asks it for its app once it is constructed.
 
-    def __init__(self, replicas: DeploymentHandle[DreamReplica], config: IngressConfig) -> None:
+    Exposed where Serve listens beyond the loopback and nobody needs a key.
+    """
+
+    def __init__(
+        self, replicas: DeploymentHandle[DreamReplica], config: IngressConfig, gate: GateConfig
+    ) -> None:
+        check_exposure(serve_host(), gate)
         app_name = serve.get_replica_context().app_name
         self._replicas = ServeReplicas(replicas, app_name=app_name, clock=time.monotonic)
         self._config = config
+        self._gate = gate
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return build_api(Endpoints(self._replicas, self._config))
+        return build_api(
+            Endpoints(self._replicas, self._config), self._gate, sends_request_id=False
+        )
 
 
 async def _on_api_error(request: Request, error: Exception) -> Response:
@@ -80,14 +106,5 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:
     """A bug or a dead replica: the caller gets an id, the log of this replica has the rest."""
-    message = f"The server failed; its log has the request id {_request_id(request)}."
+    message = f"The server failed; its log has the request id {record_of(request).id}."
     return error_response(ApiError("internal_error", message))
-
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-
-
-def _request_id(request: Request) -> str:
-    """The caller's x-request-id where it is a plain one; Serve answers and logs the same id."""
-    given = request.headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid4().hex
