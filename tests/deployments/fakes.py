@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from deployments.messages import CanvasRequest, CanvasResult, FilledHole, ModelCard, Refusal
 from dream import Usage
 
+URL = "http://127.0.0.1"
+"""Where clients of an app without keys find it: another name is refused."""
+
 
 class FakeReplicas:
     """Fills hole i of a canvas with its i-th capital letter; `trouble` is raised or returned."""
