@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from deployments.exposure import Exposed, check_exposure, is_loopback
 from deployments.gate import GateConfig
 from tests.deployments.test_api import COMPLETION, error_of
-from tests.deployments.test_gate import alice, bearer, calling, client, created, file
+from tests.deployments.test_gate import bearer, calling, created
 
-__all__ = ["alice", "client", "file"]
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    return tmp_path / "keys.json"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8000", "[::1]:80", "[::1]", "LOCALHOST"])
@@ -57,11 +62,13 @@ def test_with_keys_or_with_nobody_kept_out_any_name_will_do(config, file):
         assert client.get("/v1/models", headers=secret).status_code == 200
 
 
-def test_web_pages_may_not_call_by_default(client, alice):
+def test_web_pages_may_not_call_by_default(file):
+    secret = bearer(created(file, "alice"))
     asked = {"origin": "https://page.example", "access-control-request-method": "POST"}
 
-    preflight = client.options("/v1/completions", headers=asked)
-    answer = client.get("/v1/models", headers=alice | asked)
+    with calling(GateConfig(keys=str(file))) as client:
+        preflight = client.options("/v1/completions", headers=asked)
+        answer = client.get("/v1/models", headers=secret | asked)
 
     assert preflight.status_code == 401
     for response in (preflight, answer):

@@ -60,8 +60,11 @@ def test_a_port_in_use_is_told_before_anything_starts(monkeypatch):
 
 @pytest.mark.parametrize(
     ("words", "host"),
-    [([], "127.0.0.1"), (["host=localhost"], "localhost")]
-    + [(["host=0.0.0.0", "insecure_no_auth=true"], "0.0.0.0")],
+    [
+        ([], "127.0.0.1"),
+        (["host=localhost"], "localhost"),
+        (["host=0.0.0.0", "insecure_no_auth=true"], "0.0.0.0"),
+    ],
 )
 def test_serve_is_started_at_host_and_port(monkeypatch, words, host):
     started: list[dict[str, object]] = []
