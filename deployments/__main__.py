@@ -31,8 +31,9 @@ APP = "dream"
 
 
 class LaunchArgs(AppArgs):
-    """Arguments of the app, and where to listen; beyond the loopback only with keys."""
+    """Arguments of the app, and where to listen, beyond the loopback with keys; has the docs."""
 
+    docs: bool = True
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
 

@@ -70,6 +70,7 @@ class AppArgs(BaseModel):
     keys: file of the API keys (`python -m deployments.keys`); without one only this machine may
     call, unless insecure_no_auth. allowed_hosts: names in `Host` beside those of the loopback.
     cors_origins: web pages that may call, none by default.
+    docs: whether `/openapi.json` and `/docs` are served.
     start_attempts: replicas that may fail to start before the deployment has failed.
     How many replicas there are is Serve's own config: serve.yaml.
     """
@@ -91,6 +92,7 @@ class AppArgs(BaseModel):
     insecure_no_auth: bool = False
     allowed_hosts: Annotated[tuple[HostName, ...], BeforeValidator(_words)] = ()
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_words)] = ()
+    docs: bool = False
 
     @model_validator(mode="wrap")
     @classmethod
@@ -184,6 +186,7 @@ def _ingress_config(args: AppArgs) -> IngressConfig:
         timeout_s=args.timeout_s,
         max_token_forwards=args.max_token_forwards,
         preset=args.preset,
+        has_docs=args.docs,
     )
 
 

@@ -9,10 +9,11 @@ makes the response of the results. Fixed text in it is the text of the request, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from hashlib import blake2b
 
+from deployments.assembly import Decode, cut_at_stop
 from deployments.messages import CanvasRequest, CanvasResult, FilledHole
 from deployments.requests import (
     OPENAI_NAMED,
@@ -74,17 +75,17 @@ def infill_messages(
     return _messages(request, [_template(request)], response_id, seed, preset)
 
 
-def to_request(message: CanvasRequest, template: Template) -> Request:
-    """The canvas as the engine takes it, with its template in tokens."""
-    return Request(id=message.id, template=template, params=message.params)
+def to_request(
+    message: CanvasRequest, template: Template, stop_ids: Collection[int] = ()
+) -> Request:
+    """The canvas as the engine takes it, with its template and stop tokens by their ids."""
+    return Request(id=message.id, template=template, params=message.params, stop_ids=stop_ids)
 
 
-def to_result(
-    message: CanvasRequest, completion: Completion, decode: Callable[[Sequence[int]], str]
-) -> CanvasResult:
+def to_result(message: CanvasRequest, completion: Completion, decode: Decode) -> CanvasResult:
     """The holes as text, each cut at the first stop string it contains."""
     texts = [decode(span.token_ids) for span in completion.spans]
-    cut = [_cut(text, message.stop) for text in texts]
+    cut = [cut_at_stop(text, message.stop) for text in texts]
     holes = zip(completion.spans, cut, strict=True)
     return CanvasResult(
         holes=tuple(_filled_hole(span, text) for span, text in holes),
@@ -200,11 +201,6 @@ def _params(request: GenerationRequest, preset: str | None) -> SamplingParams:
 
 def _filled_hole(span: Span, text: str) -> FilledHole:
     return FilledHole(id=span.id, text=text, num_tokens=len(span.token_ids))
-
-
-def _cut(text: str, stop: Sequence[str]) -> str:
-    found = [at for at in (text.find(mark) for mark in stop) if at >= 0]
-    return text[: min(found)] if found else text
 
 
 def _choices(

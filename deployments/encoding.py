@@ -54,7 +54,7 @@ class Encoder:
     def _encode_all(self, templates: Sequence[TextTemplate]) -> list[Template]:
         """Texts that several templates have are encoded once."""
         encode = cache(partial(self._tokenizer.encode_within, max_tokens=self._max_tokens))
-        return [template.encode(encode) for template in templates]
+        return [template.encode(encode, self._tokenizer.token_id) for template in templates]
 
 
 def _texts(templates: Sequence[TextTemplate]) -> set[str]:

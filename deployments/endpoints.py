@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, get_args
 from uuid import uuid4
@@ -24,13 +23,12 @@ from deployments.conversion import (
     infill_response,
 )
 from deployments.errors import ApiError
+from deployments.limits import LIMITS
 from deployments.messages import CanvasRequest, CanvasResult
+from deployments.refusals import from_refusal, refusing
 from deployments.replica_client import Replicas
 from deployments.requests import (
-    LIMITS,
-    OPENAI_NAMED,
     CompletionRequest,
-    Diffusion,
     GenerationRequest,
     InfillRequest,
 )
@@ -41,7 +39,6 @@ from deployments.responses import (
     ModelPreset,
     ModelResponse,
 )
-from dream.errors import InvalidRequest
 from dream.params import Order
 from dream.presets import find_preset
 
@@ -56,6 +53,7 @@ class IngressConfig:
     """What the HTTP layer is told once; times in seconds.
 
     preset: whose values requests take for what they leave out. None: only shown, if recognised.
+    has_docs: whether the specification and its page are served.
     """
 
     model_id: str
@@ -64,6 +62,7 @@ class IngressConfig:
     timeout_s: float
     max_token_forwards: int
     preset: str | None = None
+    has_docs: bool = False
 
 
 class Endpoints:
@@ -106,7 +105,7 @@ class Endpoints:
         """Prompt, hole, and a suffix if there is one."""
         wanted = await self._read(request, CompletionRequest)
         response_id, created = f"cmpl-{uuid4().hex}", int(self._clock())
-        with _refusing("prompt"):
+        with refusing("prompt"):
             messages = completion_messages(
                 wanted, response_id=response_id, seed=self._seed(wanted), preset=self._config.preset
             )
@@ -121,7 +120,7 @@ class Endpoints:
         """Fixed text and holes."""
         wanted = await self._read(request, InfillRequest)
         response_id, created = f"infill-{uuid4().hex}", int(self._clock())
-        with _refusing("segments"):
+        with refusing("segments"):
             messages = infill_messages(
                 wanted, response_id=response_id, seed=self._seed(wanted), preset=self._config.preset
             )
@@ -144,7 +143,7 @@ class Endpoints:
     def _check_model(self, model_id: str) -> None:
         if model_id != self._config.model_id:
             raise ApiError(
-                "model_not_found", "This model is not served: see /v1/models.", param="model"
+                "model_not_found", "this model is not served: see /v1/models", param="model"
             )
 
     def _seed(self, wanted: GenerationRequest) -> int:
@@ -156,8 +155,7 @@ class Endpoints:
         done = await self._in_time(self._replicas.generate(messages))
         if isinstance(done, list):
             return done
-        param = _param(done.field, template_param)
-        raise ApiError(done.code, done.message, param=param, retry_after_s=done.retry_after_s)
+        raise from_refusal(done, template_param)
 
     async def _in_time(self, work: Awaitable[T]) -> T:
         try:
@@ -179,6 +177,7 @@ class Endpoints:
             defaults=Defaults.of(find_preset(config.preset)),
             limits={
                 **LIMITS,
+                "hole_tokens": min(LIMITS["hole_tokens"], card.max_model_len),
                 "body_bytes": config.max_body_bytes,
                 "timeout_s": config.timeout_s,
                 "token_forwards": config.max_token_forwards,
@@ -192,26 +191,6 @@ def _shown_preset(default: str | None, recognised: str | None) -> ModelPreset | 
         return None
     values = {name: getattr(preset, name) for name in ("name", "about", "source", "note")}
     return ModelPreset(**values, sampling=dict(preset.sampling), is_default=default is not None)
-
-
-_DIFFUSION_FIELDS = frozenset(Diffusion.model_fields)
-
-
-@contextmanager
-def _refusing(template_param: str) -> Iterator[None]:
-    """What dream refuses is a 400 too, although every field by itself was within its bounds."""
-    try:
-        yield
-    except InvalidRequest as invalid:
-        param = _param(invalid.field, template_param)
-        raise ApiError("invalid_value", f"Allowed: {invalid.allowed}.", param=param) from None
-
-
-def _param(field: str | None, template_param: str) -> str | None:
-    """The path of dream's `field` in the request; a field that is no option is the template's."""
-    if field is None or field in OPENAI_NAMED:
-        return field
-    return f"diffusion.{field}" if field in _DIFFUSION_FIELDS else template_param
 
 
 _PROXY_HEADERS = ("x-request-disconnect-disabled", "x-request-timeout-seconds")

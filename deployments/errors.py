@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
 
-from dream import SamplingParams
-from dream.options import options_of
-
-__all__ = ["KINDS", "ApiError", "Code", "error_response", "from_validation"]
+__all__ = ["KINDS", "ApiError", "Code", "Kind", "error_response"]
 
 Code = Literal[
     "compute_budget_exceeded",
@@ -74,7 +69,10 @@ KINDS: Mapping[Code, Kind] = {
 
 
 class ApiError(Exception):
-    """An answer that is an error; `message` never repeats what the caller sent."""
+    """An answer that is an error; `message` never repeats what the caller sent.
+
+    The message begins with the field's path `param`, because clients print the message alone.
+    """
 
     def __init__(
         self,
@@ -86,7 +84,7 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(code, message, param)
         self.code: Code = code
-        self.message = message
+        self.message = message if param is None else f"{param}: {message}"
         self.param = param
         self.retry_after_s = retry_after_s
 
@@ -109,49 +107,3 @@ def error_response(error: ApiError) -> JSONResponse:
         "code": error.code,
     }
     return JSONResponse({"error": body}, status_code=kind.status, headers=headers)
-
-
-_CODES: Mapping[str, Code] = {
-    "extra_forbidden": "unknown_parameter",
-    "json_invalid": "invalid_json",
-    "missing": "missing_required_parameter",
-    "unsupported_parameter": "unsupported_parameter",
-}
-
-_MESSAGES: Mapping[str, str] = {
-    "extra_forbidden": "This field is not known.",
-    "json_invalid": "The body is not valid JSON.",
-    "missing": "This field is required.",
-    "model_type": "The body is a JSON object.",
-}
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-
-
-def from_validation(invalid: ValidationError) -> ApiError:
-    """The first thing wrong with a body, with the dotted path of its field as `param`."""
-    first = invalid.errors(include_url=False, include_input=False)[0]
-    kind = first["type"]
-    location = first["loc"] or (first.get("ctx", {}).get("param", ""),)
-    message = _MESSAGES.get(kind, first["msg"].rstrip(".") + ".")
-    if kind == "extra_forbidden":
-        message = _misplaced(location) or message
-    return ApiError(_CODES.get(kind, "invalid_value"), message, param=_path(location))
-
-
-def _misplaced(location: tuple[int | str, ...]) -> str | None:
-    """Where a sampling parameter belongs that was sent on the wrong side of `diffusion`."""
-    *place, name = location
-    if name not in options_of(SamplingParams) or place not in ([], ["diffusion"]):
-        return None
-    return f"This field belongs {'beside' if place else 'in'} `diffusion`."
-
-
-def _path(location: tuple[int | str, ...]) -> str | None:
-    """Dotted path; a name no field could have ends it, so that a path never carries text."""
-    parts: list[str] = []
-    for part in location:
-        if isinstance(part, str) and not _NAME.fullmatch(part):
-            break
-        parts.append(str(part))
-    return ".".join(parts) or None

@@ -10,24 +10,35 @@ from pydantic import AfterValidator, BaseModel, Field, create_model
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from deployments.allowed import WORDS
 from dream.errors import InvalidRequest
 from dream.options import Option, options_of
-from dream.presets import find_preset
+from dream.presets import NO_PRESET, find_preset, read_presets
 
-__all__ = ["PresetName", "with_options"]
+__all__ = ["PresetName", "bounds", "checked", "refused", "with_options"]
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def refused(message: str, *, param: str | None = None) -> PydanticCustomError:
+    """What a validator raises: what is allowed, of its own field or of `param` inside it."""
+    context = {"message": message} | ({} if param is None else {"param": param})
+    return PydanticCustomError("refused", "{message}", context)
 
 
 def _known_preset(name: str) -> str:
     try:
         find_preset(name)
     except InvalidRequest as invalid:
-        raise _refusal(invalid) from None
+        raise _out_of_bounds(invalid) from None
     return name
 
 
-PresetName = Annotated[str, AfterValidator(_known_preset)]
+def _name_presets(schema: dict[str, Any]) -> None:
+    schema["enum"] = [NO_PRESET, *read_presets()]
+
+
+PresetName = Annotated[str, AfterValidator(_known_preset), Field(json_schema_extra=_name_presets)]
 """The name of a preset that there is, or none."""
 
 
@@ -61,18 +72,11 @@ def with_options(
     return add
 
 
-def _field(option: Option, *, is_nullable: bool, is_required: bool) -> tuple[Any, FieldInfo]:
-    annotation = option.annotation | None if is_nullable else option.annotation
-    if option.or_zero or option.pattern is not None:
-        annotation = Annotated[annotation, AfterValidator(partial(_checked, option))]
-    default = ... if is_required else None if is_nullable else option.default
-    return annotation, Field(default, description=option.help, **_bounds(option))
-
-
-def _bounds(option: Option) -> dict[str, Any]:
+def bounds(option: Option) -> dict[str, Any]:
     """The bounds as pydantic's `Field` takes them; where 0 stands beside a range, with the gap."""
     if option.pattern is not None:
-        return {"json_schema_extra": {"pattern": f"^({option.pattern[0]})$"}}
+        pattern, words = option.pattern
+        return {"json_schema_extra": {"pattern": f"^({pattern})$", WORDS: words}}
     if option.kind is str:
         return {} if option.choices else {"min_length": 1}
     if option.low is None:
@@ -85,14 +89,26 @@ def _bounds(option: Option) -> dict[str, Any]:
     return {"ge": option.low, "le": option.high}
 
 
-def _checked(option: Option, value: object) -> object:
+def checked(option: Option) -> AfterValidator:
+    """Refuses what `option` refuses, for bounds that pydantic has no words for."""
+    return AfterValidator(partial(_check, option))
+
+
+def _field(option: Option, *, is_nullable: bool, is_required: bool) -> tuple[Any, FieldInfo]:
+    annotation = option.annotation | None if is_nullable else option.annotation
+    if option.or_zero or option.pattern is not None:
+        annotation = Annotated[annotation, checked(option)]
+    default = ... if is_required else None if is_nullable else option.default
+    return annotation, Field(default, description=option.help, **bounds(option))
+
+
+def _check(option: Option, value: object) -> object:
     try:
         option.check(value)
     except InvalidRequest as invalid:
-        raise _refusal(invalid) from None
+        raise _out_of_bounds(invalid) from None
     return value
 
 
-def _refusal(invalid: InvalidRequest) -> PydanticCustomError:
-    allowed = {"allowed": invalid.allowed}
-    return PydanticCustomError("option", "Input should be {allowed}", allowed)
+def _out_of_bounds(invalid: InvalidRequest) -> PydanticCustomError:
+    return PydanticCustomError("option", "Input should be {allowed}", {"allowed": invalid.allowed})

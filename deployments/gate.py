@@ -21,10 +21,13 @@ from deployments.key_file import Key, KeyStore
 from deployments.key_file import Scope as KeyScope
 from deployments.rate_limits import RateLimiter
 from deployments.request_ids import request_id_of
+from deployments.routes import ROUTES
 
 __all__ = ["LOOPBACK_ONLY", "OPEN_PATHS", "Gate", "GateConfig", "with_cors"]
 
-OPEN_PATHS = frozenset({"/health", "/ready"})
+OPEN_PATHS = frozenset(
+    path for route in ROUTES if route.is_open for path in (route.path, *route.also)
+)
 """What probes ask. Everything else needs a key where there are keys, also what is not there."""
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from types import MethodType
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
@@ -14,10 +14,13 @@ from starlette.types import ASGIApp
 
 from deployments.access_log import record_of, write_access_log
 from deployments.endpoints import Endpoints, IngressConfig
-from deployments.errors import ApiError, Code, error_response
+from deployments.errors import ApiError, error_response
 from deployments.exposure import check_exposure, serve_host
+from deployments.framework import on_http_exception
 from deployments.gate import LOOPBACK_ONLY, Gate, GateConfig, with_cors
+from deployments.openapi import docs_routes
 from deployments.replica_client import ServeReplicas
+from deployments.routes import ROUTES
 
 if TYPE_CHECKING:
     from deployments.replica import DreamReplica
@@ -36,27 +39,33 @@ class _Api(FastAPI):
 
 
 def build_api(
-    endpoints: Endpoints, gate: GateConfig = LOOPBACK_ONLY, *, sends_request_id: bool = True
+    endpoints: Endpoints,
+    gate: GateConfig = LOOPBACK_ONLY,
+    *,
+    has_docs: bool = False,
+    sends_request_id: bool = True,
 ) -> FastAPI:
-    """The routes over `endpoints`, behind the gate; also runs without Serve, as tests do."""
+    """The routes over `endpoints`, behind the gate; also runs without Serve, as tests do.
+
+    has_docs: whether there are `/openapi.json` and `/docs`.
+    """
     write_access_log()
     api = _Api(
         openapi_url=None,
         redirect_slashes=False,
         exception_handlers={
             ApiError: _on_api_error,
-            HTTPException: _on_http_exception,
+            HTTPException: on_http_exception,
             Exception: _on_unexpected,
         },
     )
     api.gate = Gate(gate, sends_request_id=sends_request_id)
     api.cors_origins = gate.cors_origins
-    api.add_api_route("/health", endpoints.health, methods=["GET"])
-    api.add_api_route("/ready", endpoints.ready, methods=["GET"])
-    api.add_api_route("/v1/models", endpoints.models, methods=["GET"])
-    api.add_api_route("/v1/models/{model_id:path}", endpoints.model, methods=["GET"])
-    api.add_api_route("/v1/completions", endpoints.completions, methods=["POST"])
-    api.add_api_route("/v1/infill", endpoints.infill, methods=["POST"])
+    docs = docs_routes(needs_key=gate.keys is not None) if has_docs else ()
+    for route in (*ROUTES, *docs):
+        methods: list[str] = ["GET", "HEAD"] if route.method == "GET" else [route.method]
+        for path in (*route.also, route.path.replace("{model_id}", "{model_id:path}")):
+            api.add_api_route(path, MethodType(route.handler, endpoints), methods=methods)
     return api
 
 
@@ -78,30 +87,16 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_api(
-            Endpoints(self._replicas, self._config), self._gate, sends_request_id=False
+            Endpoints(self._replicas, self._config),
+            self._gate,
+            has_docs=self._config.has_docs,
+            sends_request_id=False,
         )
 
 
 async def _on_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return error_response(error)
-
-
-_FRAMEWORK_ERRORS: Mapping[int, tuple[Code, str]] = {
-    404: ("not_found", "There is nothing at this path."),
-    405: ("method_not_allowed", "This path does not take this method."),
-}
-
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """Errors of the framework itself: no route, wrong method."""
-    assert isinstance(error, HTTPException)
-    code, message = _FRAMEWORK_ERRORS.get(
-        error.status_code, ("invalid_value", "The request is not valid HTTP for this server.")
-    )
-    response = error_response(ApiError(code, message))
-    response.headers.update(error.headers or {})
-    return response
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:

@@ -1,30 +1,95 @@
-"""What travels between ingress and replica: canvases to fill one way, results or a refusal back."""
+"""What travels between ingress and replica: canvases to fill one way, their progress back."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from dream import SamplingParams, Usage
 from dream.request import FinishReason
-from dream.text import TextTemplate
+from dream.text import Piece, TextTemplate
 
-__all__ = ["CanvasRequest", "CanvasResult", "FilledHole", "ModelCard", "Refusal", "RefusalCode"]
+__all__ = ["CanvasMap", "CanvasRequest", "CanvasResult", "CanvasUpdate", "FilledHole", "ModelCard"]
+__all__ += ["Refusal", "RefusalCode", "SetToken", "StepMap", "StreamMode", "Trace", "View"]
+
+StreamMode = Literal["text", "steps", "snapshots"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanvasRequest:
     """One canvas to fill, before tokenisation.
 
-    seeds: of the choices that this canvas answers, one for each. Several share a canvas only
-    where no noise is drawn. stop: strings that end the text of a hole; they never cut fixed text.
+    context: what stands before the template and is not shown, such as a chat. seeds: of the choices
+    that this canvas answers, one for each. Several share a canvas only where no noise is drawn.
+    stop: strings that end a hole; they never cut fixed text. stop_tokens: special tokens that do.
+    is_whole: whether its text is that of the whole template, or that of the first hole alone.
+    has_trace: whether the result says what each step committed.
     """
 
     id: str
     template: TextTemplate
     params: SamplingParams
+    context: tuple[Piece, ...] = ()
     seeds: tuple[int, ...] = (0,)
     stop: tuple[str, ...] = ()
+    stop_tokens: tuple[str, ...] = ()
+    is_whole: bool = False
+    has_trace: bool = False
+
+    @property
+    def canvas(self) -> TextTemplate:
+        """Context and template together."""
+        return TextTemplate([*self.context, *self.template.pieces])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What a stream shows: finished text, each step's tokens too, or now and then all there is.
+
+    every: steps from one snapshot to the next. has_confidence: whether steps show probabilities.
+    """
+
+    mode: StreamMode = "text"
+    every: int = 1
+    has_confidence: bool = True
+
+
+class SetToken(NamedTuple):
+    """A token on the canvas; `data` has its bytes where they are no whole characters."""
+
+    position: int
+    token_id: int
+    text: str
+    confidence: float | None = None
+    data: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanvasMap:
+    """A canvas before its first step; attempt: how many smaller ones it follows (`grow_to`)."""
+
+    length: int
+    fixed: tuple[tuple[int, str], ...]
+    steps: int
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepMap:
+    """What one step of the timetable committed."""
+
+    step: int
+    set: tuple[SetToken, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """A canvas from its first step to its last; tail: what an early exit filled without a step."""
+
+    canvases: tuple[CanvasMap, ...]
+    steps: tuple[tuple[int, StepMap], ...]
+    tail: tuple[SetToken, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +103,37 @@ class FilledHole:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanvasResult:
-    """One filled canvas: its holes in order, why it ended, what it cost."""
+    """One filled canvas: its holes in order, why it ended, what it cost.
+
+    queue_s, denoise_s: until its first step was done, and from then on.
+    """
 
     holes: tuple[FilledHole, ...]
     finish_reason: FinishReason
     num_canvas_tokens: int
     usage: Usage
+    queue_s: float = 0.0
+    denoise_s: float = 0.0
+    trace: Trace | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanvasUpdate:
+    """News of one canvas of a stream, by its index; what is empty has not changed.
+
+    text: follows the text of earlier updates. steps: length of the timetable, of which `step` is
+    the latest. tail: of the last update, what an early exit filled without a step.
+    """
+
+    index: int
+    step: int = 0
+    steps: int = 0
+    text: str = ""
+    canvas: CanvasMap | None = None
+    set: StepMap | None = None
+    snapshot: str | None = None
+    tail: tuple[SetToken, ...] = ()
+    result: CanvasResult | None = None
 
 
 RefusalCode = Literal[
@@ -66,7 +156,14 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """What a replica knows about its model; `preset` is the name it was recognised by."""
+    """What a replica knows about its model.
+
+    preset: the name it was recognised by. special_tokens: those that requests may need, such as
+    the marks of a chat. fingerprint: a digest of weights, engine and arithmetic.
+    """
 
     max_model_len: int
     preset: str | None = None
+    special_tokens: Sequence[str] = ()
+    weights_sha256: str = ""
+    fingerprint: str = ""

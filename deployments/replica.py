@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 
 from deployments.autoscaling import METRIC
-from deployments.conversion import to_request, to_result
+from deployments.canvas_stream import CanvasStream, Letters
+from deployments.coalescing import coalesced
+from deployments.conversion import to_request
 from deployments.encoding import Encoder, EncoderBusy
-from deployments.messages import CanvasRequest, CanvasResult, ModelCard, Refusal
-from dream import (
-    AsyncEngine,
-    Completion,
-    EngineConfig,
-    Request,
-)
+from deployments.facts import card_of
+from deployments.messages import CanvasRequest, CanvasResult, CanvasUpdate, ModelCard, Refusal, View
+from dream import AsyncEngine, Completion, EngineConfig, Fixed, Request, Template
 from dream.engine.async_engine import warm_engine
 from dream.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
 from dream.growth import most_token_forwards
+from dream.text import TextTemplate
 
 __all__ = ["DreamReplica", "ReplicaConfig"]
 
@@ -32,6 +32,10 @@ class ReplicaConfig:
     max_token_forwards: int
 
 
+COALESCE_S = 0.02
+"""A stream sends what happens within so much time together, except what comes first."""
+
+
 class DreamReplica:
     """Fills canvases; calls that run at the same time share the engine's batches.
 
@@ -43,33 +47,57 @@ class DreamReplica:
         if engine.tokenizer is None:
             raise CheckpointError(f"{config.model}: serving text needs the tokenizer files")
         self._tokenizer = engine.tokenizer
-        preset = None if engine.preset is None else engine.preset.name
-        self._card = ModelCard(max_model_len=engine.max_model_len, preset=preset)
+        self._end_ids = engine.eos_token_ids
+        self._card = card_of(engine, config.model)
         self._max_token_forwards = config.max_token_forwards
         self._encoder = Encoder(engine.tokenizer, engine.max_model_len)
         self._engine = AsyncEngine(engine)
 
     async def generate(self, messages: Sequence[CanvasRequest]) -> list[CanvasResult] | Refusal:
         """Every canvas filled, in order; cancelling the call aborts all of them."""
-        self._engine.check_health()
-        try:
-            templates = await self._encoder.encode([message.template for message in messages])
-            requests = [to_request(*pair) for pair in zip(messages, templates, strict=True)]
-            self._check(requests)
-            if (refusal := self._over_budget(requests)) is not None:
-                return refusal
-            completions = await self._run_all(requests)
-        except InvalidRequest as invalid:
-            return _refusal(invalid)
-        except EncoderBusy:
-            message = "Too much text is waiting to be tokenised."
-            return Refusal(code="overloaded", message=message, retry_after_s=1)
-        pairs = zip(messages, completions, strict=True)
-        return [to_result(message, done, self._tokenizer.decode) for message, done in pairs]
+        streams = await self._admit(messages, None)
+        if isinstance(streams, Refusal):
+            return streams
+        for stream in streams:
+            stream.begin()
+        results: dict[int, CanvasResult] = {}
+        async with aclosing(self._updates(streams, messages)) as updates:
+            async for update in updates:
+                if update.result is not None:
+                    results[update.index] = update.result
+        return [results[index] for index in range(len(messages))]
 
-    def card(self) -> ModelCard:
-        """What the model card shows."""
-        return self._card
+    async def stream(
+        self, messages: Sequence[CanvasRequest], view: View
+    ) -> AsyncGenerator[Refusal | list[CanvasUpdate]]:
+        """A refusal, or at once a first item and then all news; closing it aborts all canvases."""
+        streams = await self._admit(messages, view)
+        if isinstance(streams, Refusal):
+            yield streams
+            return
+        yield [update for stream in streams if (update := stream.begin()) is not None]
+        async with aclosing(self._updates(streams, messages)) as updates:
+            async for batch in coalesced(updates, COALESCE_S):
+                yield batch
+
+    async def tokenize(self, template: TextTemplate) -> list[int] | Refusal:
+        """Token ids of a template without holes."""
+        try:
+            (encoded,) = await self._encoder.encode([template])
+        except (InvalidRequest, EncoderBusy) as error:
+            return _refusal(error)
+        return [t for part in encoded.segments if isinstance(part, Fixed) for t in part.token_ids]
+
+    def detokenize(self, token_ids: Sequence[int]) -> str | Refusal:
+        """Text of token ids, special tokens by their names."""
+        if token_ids and max(token_ids) >= len(self._tokenizer):
+            allowed = f"ids below {len(self._tokenizer)}"
+            return _refusal(InvalidRequest("tokens", max(token_ids), allowed))
+        return b"".join(map(self._tokenizer.token_bytes, token_ids)).decode("utf-8", "replace")
+
+    async def card(self) -> ModelCard:
+        """What the model card shows; the digest of large weights takes a while, once."""
+        return await asyncio.to_thread(self._card)
 
     def stats(self) -> dict[str, float]:
         """The engine's counters, and how much work is queued."""
@@ -92,10 +120,34 @@ class DreamReplica:
         self._encoder.close()
         self._engine.shutdown()
 
-    def _check(self, requests: Sequence[Request]) -> None:
-        """InvalidRequest for the first request that could not run to its end."""
-        for request in requests:
-            self._engine.check(request)
+    async def _admit(
+        self, messages: Sequence[CanvasRequest], view: View | None
+    ) -> list[CanvasStream] | Refusal:
+        """The canvases, checked and in tokens; nothing runs yet."""
+        self._engine.check_health()
+        try:
+            templates = await self._encoder.encode([message.canvas for message in messages])
+            streams = [
+                self._stream(index, message, template, view)
+                for index, (message, template) in enumerate(zip(messages, templates, strict=True))
+            ]
+            for stream in streams:
+                self._engine.check(stream.request)
+        except (InvalidRequest, EncoderBusy) as error:
+            return _refusal(error)
+        return self._over_budget([stream.request for stream in streams]) or streams
+
+    def _stream(
+        self, index: int, message: CanvasRequest, template: Template, view: View | None
+    ) -> CanvasStream:
+        stop_ids = [self._tokenizer.token_id(name) for name in message.stop_tokens]
+        request = to_request(message, template, stop_ids)
+        letters = Letters(
+            decode=self._tokenizer.decode,
+            token_bytes=self._tokenizer.token_bytes,
+            end_ids=self._end_ids | frozenset(stop_ids),
+        )
+        return CanvasStream(index, message, request, letters, view)
 
     def _over_budget(self, requests: Sequence[Request]) -> Refusal | None:
         cost = sum(most_token_forwards(request) for request in requests)
@@ -107,29 +159,56 @@ class DreamReplica:
             f"at most {self._max_token_forwards} are allowed.",
         )
 
-    async def _run_all(self, requests: Sequence[Request]) -> list[Completion]:
-        """All of them or none: the first failure aborts the rest and is the one raised."""
+    async def _updates(
+        self, streams: Sequence[CanvasStream], messages: Sequence[CanvasRequest]
+    ) -> AsyncGenerator[CanvasUpdate]:
+        """News of all canvases as they come; the first failure aborts the rest and is raised."""
+        news: asyncio.Queue[CanvasUpdate | asyncio.Task[None]] = asyncio.Queue()
+        tasks = [
+            asyncio.create_task(self._run(stream, message, news))
+            for stream, message in zip(streams, messages, strict=True)
+        ]
+        for task in tasks:
+            task.add_done_callback(news.put_nowait)
+        num_open = len(tasks)
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._run(request)) for request in requests]
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return [task.result() for task in tasks]
+            while num_open:
+                update = await news.get()
+                if isinstance(update, CanvasUpdate):
+                    yield update
+                else:
+                    update.result()
+                    num_open -= 1
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, request: Request) -> Completion:
-        """Nothing is awaited between items, so a cancellation always lands in `generate`."""
-        completion: Completion | None = None
-        async for item in self._engine.generate(request):
-            if isinstance(item, Completion):
-                completion = item
-        assert completion is not None, "generate ends with a completion"
-        return completion
+    async def _run(
+        self,
+        stream: CanvasStream,
+        message: CanvasRequest,
+        news: asyncio.Queue[CanvasUpdate | asyncio.Task[None]],
+    ) -> None:
+        """One canvas from its first step to its result; a cancellation aborts it."""
+        closes = None
+        if message.stop and message.params.grow_to is None:
+            closes = stream.watch().is_stopped_by
+        async with aclosing(self._engine.generate(stream.request, closes)) as items:
+            async for item in items:
+                if isinstance(item, Completion):
+                    news.put_nowait(stream.finish(item))
+                elif (update := stream.update(item)) is not None:
+                    news.put_nowait(update)
 
 
-def _refusal(invalid: InvalidRequest) -> Refusal:
-    too_long = isinstance(invalid, ContextLengthExceeded)
+def _refusal(error: InvalidRequest | EncoderBusy) -> Refusal:
+    if isinstance(error, EncoderBusy):
+        message = "Too much text is waiting to be tokenised."
+        return Refusal(code="overloaded", message=message, retry_after_s=1)
+    too_long = isinstance(error, ContextLengthExceeded)
     return Refusal(
         code="context_length_exceeded" if too_long else "invalid_value",
-        field=invalid.field,
-        message=f"Allowed: {invalid.allowed}.",
+        field=error.field,
+        message=error.allowed,
     )

@@ -20,6 +20,7 @@ __all__ = [
     "CompletionChoice",
     "CompletionResponse",
     "Defaults",
+    "EmptyResponse",
     "InfillChoice",
     "InfillResponse",
     "InfillSpan",
@@ -36,6 +37,10 @@ class _Response(BaseModel):
     """A JSON object of a response; every key is dumped, whether it was set or not."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EmptyResponse(_Response):
+    """The response of GET /health and /ready: all is well."""
 
 
 @with_options(SamplingParams, leave_out={"seed"}, nullable={"alg"}, is_required=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dream.errors import DreamError, InvalidRequest
 from dream.params import SamplingParams
-from dream.request import Completion, Request, Span, StepEvent, Usage
+from dream.request import Completion, Request, Span, StepEvent, TokenLogprobs, Usage
 from dream.template import Fixed, Hole, Template
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = [
     "Span",
     "StepEvent",
     "Template",
+    "TokenLogprobs",
     "Tokenizer",
     "Usage",
 ]

@@ -6,7 +6,7 @@ position is masked is kept in a bitmap, so the mask id is an ordinary id in give
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from dream.growth import grown, most_token_forwards
 from dream.options import options_of
 from dream.order import FillOrder
 from dream.params import RULES, SamplingParams, all_approximations
-from dream.request import Completion, FinishReason, Request, Span, StepEvent, Usage
+from dream.request import Completion, FinishReason, Request, Span, StepEvent, TokenLogprobs, Usage
 from dream.template import Fixed, HoleRange
 from dream.timetable import Plan, ScheduledStep
 from dream.window import View, WindowState
@@ -68,12 +68,13 @@ class Canvas:
         self.token_forwards = 0
         self.forced_commits = 0
         self._mask_id = mask_id
-        self._eos_ids = np.array(sorted(eos_ids), np.int64)
+        self._eos_ids = np.array(sorted(eos_ids | frozenset(request.stop_ids)), np.int64)
         self._fill(request.template.segments)
         self.steps = params.steps or max(1, int(self.is_masked.sum()))
         self._plan = plan
         self._can_exit_early = can_exit_early and params.early_exit
         self._has_eos = False
+        self._is_closed = False
         self._ahead = 0
         self._order = FillOrder(request, self.is_masked.nonzero()[0])
         self._window = None if params.approximation is None else WindowState(len(self), params)
@@ -82,6 +83,7 @@ class Canvas:
         self._is_bit_exact = is_bit_exact
         self._approximation = approximation
         self._before = before
+        self._logprobs: dict[int, TokenLogprobs] | None = None if request.logprobs is None else {}
         larger = grown(request)
         self._token_forwards_of_larger = 0 if larger is None else most_token_forwards(larger)
         self._attempt: int = 0 if before is None else before._attempt + 1
@@ -129,10 +131,12 @@ class Canvas:
         token_ids: NDArray[np.int64],
         probs: NDArray[np.float32],
         num_forced: int = 0,
+        logprobs: Sequence[TokenLogprobs] | None = None,
     ) -> StepEvent:
         """Write one step's tokens (positions ascending) and move to the next step.
 
         num_forced: how many of them the commit rule did not allow, and the timetable demanded.
+        logprobs: one for each token, where the request asks for them.
 
         A drawn mask id (parity mode only) leaves its position masked, as in the official loop,
         and the rest of the timetable is planned anew for the masks that are left.
@@ -158,6 +162,9 @@ class Canvas:
         if self._window is not None and step_plan.view is not None:
             self._window.apply(step_plan.view, self._block(step_plan.candidates), written)
         self.forward_passes += 1
+        if self._logprobs is not None and logprobs is not None:
+            logprobs = [one for one, is_kept in zip(logprobs, is_token, strict=True) if is_kept]
+            self._logprobs.update(zip(written.tolist(), logprobs, strict=True))
         return StepEvent(
             request_id=self.request.id,
             step=scheduled.step,
@@ -165,7 +172,14 @@ class Canvas:
             token_ids=token_ids[is_token].tolist(),
             confidences=probs[is_token].tolist(),
             attempt=self._attempt,
+            logprobs=logprobs,
         )
+
+    def close(self) -> None:
+        """End with what there is: no step is left, and spans end where the first mask is."""
+        self._scheduled = []
+        self._step_plan = None
+        self._is_closed = True
 
     def completion(self) -> Completion:
         """The answer, with every span cut at its first EOS."""
@@ -191,6 +205,7 @@ class Canvas:
             spans=spans,
             finish_reason=reason,
             usage=usage,
+            logprobs=None if self._logprobs is None else dict(sorted(self._logprobs.items())),
         )
 
     def has_open_end(self) -> bool:
@@ -265,8 +280,10 @@ class Canvas:
 
     def _span(self, hole: HoleRange) -> Span:
         ids = self.token_ids[hole.start : hole.end]
-        is_eos = np.isin(ids, self._eos_ids)
-        end = int(is_eos.argmax()) if is_eos.any() else len(ids)
+        is_end = np.isin(ids, self._eos_ids)
+        if self._is_closed:
+            is_end |= self.is_masked[hole.start : hole.end]
+        end = int(is_end.argmax()) if is_end.any() else len(ids)
         return Span(id=hole.id, start=hole.start, end=hole.end, token_ids=ids[:end].tolist())
 
 

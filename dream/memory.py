@@ -27,7 +27,8 @@ WHOLE_ROWS = 16
 
 LOGIT_COPIES = 6
 """Float32 copies of a row's logits in the most expensive sampler: annealed scores and a drawn token
-with a float64 cumulative sum. A CPU holds the copies of one slice alone."""
+with a float64 cumulative sum. A CPU holds the copies of one slice alone. Log-probabilities need one
+copy more, and such rows go half as many at a time."""
 
 WHOLE_COPIES = 14
 """The same for the few rows at a time that a filter leaves undecided, which are sorted whole."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,22 +10,51 @@ from dream.errors import InvalidRequest
 from dream.params import SamplingParams
 from dream.template import Template
 
-__all__ = ["Completion", "FinishReason", "Request", "Span", "StepEvent", "Usage"]
+__all__ = ["MAX_LOGPROBS", "Completion", "FinishReason", "Request", "Span", "StepEvent"]
+__all__ += ["TokenLogprobs", "Usage"]
 
 FinishReason = Literal["stop", "length"]
+
+MAX_LOGPROBS = 5
+"""Most alternatives whose log-probabilities a request may ask for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One template to fill under one set of parameters; `id` is unique within an engine."""
+    """One template to fill under one set of parameters; `id` is unique within an engine.
+
+    stop_ids: tokens that end a hole as an EOS does, such as the end of a turn.
+    logprobs: report the log-probability of each committed token, and so many of the most probable
+    tokens with theirs; None reports none.
+    """
 
     id: str
     template: Template
     params: SamplingParams
+    stop_ids: Collection[int] = ()
+    logprobs: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
             raise InvalidRequest("id", self.id, "a non-empty string")
+        if not all(type(token) is int and token >= 0 for token in self.stop_ids):
+            raise InvalidRequest("stop_ids", self.stop_ids, "token ids")
+        object.__setattr__(self, "stop_ids", frozenset(self.stop_ids))
+        if self.logprobs is not None and not _is_count(self.logprobs):
+            allowed = f"None or an integer 0..{MAX_LOGPROBS}"
+            raise InvalidRequest("logprobs", self.logprobs, allowed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprobs:
+    """How probable a committed token was, in nats, in the raw distribution of its position.
+
+    That is softmax of the logits at the step that committed it, before temperature and filters.
+    top: the most probable ids, highest first, then lowest id; the committed one may be among them.
+    """
+
+    logprob: float
+    top: Sequence[tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +64,7 @@ class StepEvent:
     step: index in the request's own timetable (0-based; skipped steps keep their numbers).
     positions: canvas positions, ascending. token_ids, confidences: one for each position.
     attempt: how many smaller canvases the request has filled before (`grow_to`).
+    logprobs: one for each position, where the request asks for them.
     """
 
     request_id: str
@@ -43,11 +73,12 @@ class StepEvent:
     token_ids: Sequence[int]
     confidences: Sequence[float]
     attempt: int = 0
+    logprobs: Sequence[TokenLogprobs] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """A filled hole: its tokens cut at the first EOS, and its place on the canvas."""
+    """A filled hole: its tokens cut at the first EOS or stop id, and its place on the canvas."""
 
     id: str
     start: int
@@ -80,7 +111,10 @@ class Usage:
 class Completion:
     """The whole canvas, its spans, and the cost.
 
-    finish_reason: `stop` when every hole ended with an EOS, `length` when one was filled up.
+    finish_reason: `stop` when every hole ended with an EOS or a stop id, or the request was closed;
+    `length` when one was filled up.
+    logprobs: by canvas position, where the request asks for them; a position that an early exit
+    filled has none, and with `grow_to` they are those of the last attempt.
     """
 
     id: str
@@ -88,3 +122,8 @@ class Completion:
     spans: Sequence[Span]
     finish_reason: FinishReason
     usage: Usage
+    logprobs: Mapping[int, TokenLogprobs] | None = None
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_LOGPROBS

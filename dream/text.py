@@ -9,14 +9,22 @@ from dataclasses import dataclass
 from dream.errors import ContextLengthExceeded, InvalidRequest
 from dream.template import Fixed, Hole, Template
 
-__all__ = ["Piece", "TextTemplate"]
+__all__ = ["Piece", "Special", "TextTemplate"]
 
-Piece = str | Fixed | Hole
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """A special token by its name, which no text stands for."""
+
+    name: str
+
+
+Piece = str | Fixed | Hole | Special
 
 
 @dataclass(frozen=True, slots=True)
 class TextTemplate:
-    """Pieces in order: text, token ids (`Fixed`), and holes with their ids and priorities.
+    """Pieces in order: text, token ids (`Fixed`), special tokens, holes with ids and priorities.
 
     Each piece of text is encoded by itself, so a hole never changes the tokens beside it.
     """
@@ -48,35 +56,50 @@ class TextTemplate:
         return sum(hole.num_tokens for hole in self.holes)
 
     def check_length(self, max_tokens: int, max_token_bytes: int) -> None:
-        """ContextLengthExceeded for what cannot fit, at the cost of counting bytes.
+        """ContextLengthExceeded for text or holes that cannot fit, at the cost of counting bytes.
 
         max_token_bytes: UTF-8 bytes of the longest token of the vocabulary.
         """
-        least = sum(_fewest_tokens(piece, max_token_bytes) for piece in self.pieces)
-        if least > max_tokens:
-            allowed = f"at most {max_tokens} tokens, given and to fill together"
-            raise ContextLengthExceeded("template", f"at least {least} tokens", allowed)
+        given = [piece for piece in self.pieces if not isinstance(piece, Hole)]
+        least = sum(_fewest_tokens(piece, max_token_bytes) for piece in given)
+        for field, num_tokens in (("template", least), ("num_tokens", self.num_masked)):
+            if num_tokens > max_tokens:
+                allowed = f"at most {max_tokens} tokens, given and to fill together"
+                raise ContextLengthExceeded(field, f"at least {num_tokens} tokens", allowed)
 
-    def encode(self, encode: Callable[[str], Sequence[int]]) -> Template:
-        """The template in tokens, with each piece of text encoded by `encode`."""
-        return Template([Fixed(encode(p)) if isinstance(p, str) else p for p in self.pieces])
+    def encode(
+        self,
+        encode: Callable[[str], Sequence[int]],
+        token_id: Callable[[str], int] | None = None,
+    ) -> Template:
+        """The template in tokens: of text by `encode`, of special tokens by `token_id`."""
+        segments: list[Fixed | Hole] = []
+        for piece in self.pieces:
+            if isinstance(piece, str):
+                segments.append(Fixed(encode(piece)))
+            elif isinstance(piece, Special):
+                assert token_id is not None, "special tokens need their ids"
+                segments.append(Fixed([token_id(piece.name)]))
+            else:
+                segments.append(piece)
+        return Template(segments)
 
     def join(self, filled: Sequence[str]) -> str:
         """The whole text with `filled[i]` in the i-th hole; given text stays as it is."""
         texts = iter(filled)
         parts: list[str] = []
         for piece in self.pieces:
-            assert not isinstance(piece, Fixed), "token ids have no text of their own"
+            assert isinstance(piece, str | Hole), "token ids have no text of their own"
             parts.append(next(texts) if isinstance(piece, Hole) else piece)
         return "".join(parts)
 
 
-def _fewest_tokens(piece: Piece, max_token_bytes: int) -> int:
-    """A lower bound of the tokens of a piece.
+def _fewest_tokens(piece: str | Fixed | Special, max_token_bytes: int) -> int:
+    """A lower bound of the tokens of what is given.
 
     Encoding normalises to NFC first, which makes text at most 3.5 times shorter in UTF-8: U+1FBE
     U+0308 U+0301, of seven bytes, becomes U+0390, of two.
     """
     if isinstance(piece, str):
         return -(-2 * len(piece.encode("utf-8", "surrogatepass")) // (7 * max_token_bytes))
-    return piece.num_tokens if isinstance(piece, Hole) else len(piece.token_ids)
+    return 1 if isinstance(piece, Special) else len(piece.token_ids)

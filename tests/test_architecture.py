@@ -28,7 +28,18 @@ AGAINST_THE_ORDER = {("dream.conflicts", "dream.params")}
 NEVER_IN_DREAM = {"ray", "fastapi", "pydantic", "starlette", "typer", "pyarrow"}
 
 DREAM_FLOORS = [
-    {"errors", "options", "conflicts", "template", "text", "params", "request", "growth", "memory"}
+    {
+        "errors",
+        "options",
+        "conflicts",
+        "template",
+        "text",
+        "chat",
+        "params",
+        "request",
+        "growth",
+        "memory",
+    }
     | {"presets", "dtypes", "shape"},
     {"kernels"},
     {"canvas", "order", "window", "timetable", "sampling", "noise"},

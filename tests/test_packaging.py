@@ -29,6 +29,7 @@ PUBLIC = [
     "Span",
     "StepEvent",
     "Template",
+    "TokenLogprobs",
     "Tokenizer",
     "Usage",
 ]

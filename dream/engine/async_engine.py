@@ -19,10 +19,13 @@ from dream.params import SamplingParams
 from dream.request import Completion, Request, StepEvent
 from dream.template import Hole, Template
 
-__all__ = ["AsyncEngine", "made_apart", "warm_engine"]
+__all__ = ["AsyncEngine", "Closes", "made_apart", "warm_engine"]
 
 T = TypeVar("T")
 Item = StepEvent | Completion | Exception
+
+Closes = Callable[[StepEvent], bool]
+"""Told each step of a request, in the engine's thread; says whether the request ends with it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +33,7 @@ class _Caller:
     """Who waits for one request; two callers are never equal."""
 
     request: Request
+    closes: Closes | None
     loop: asyncio.AbstractEventLoop
     items: asyncio.Queue[Item] = field(default_factory=asyncio.Queue)
 
@@ -100,12 +104,16 @@ class AsyncEngine:
         """Raise the InvalidRequest of a request that the engine could not take."""
         self._limits.check(request)
 
-    async def generate(self, request: Request) -> AsyncGenerator[StepEvent | Completion]:
+    async def generate(
+        self, request: Request, closes: Closes | None = None
+    ) -> AsyncGenerator[StepEvent | Completion]:
         """Every step of a request, then its completion; closing the iterator aborts it.
 
-        Raises InvalidRequest where `Engine.add` would, EngineError when the engine has died.
+        closes: ends the request right after the first step of which it says so; nothing more is
+        run for it. Raises InvalidRequest where `Engine.add` would, EngineError when the engine has
+        died.
         """
-        caller = _Caller(request, asyncio.get_running_loop())
+        caller = _Caller(request, closes, asyncio.get_running_loop())
         with self._wake:
             self.check_health()
             self._inbox.append(caller)
@@ -187,7 +195,11 @@ class AsyncEngine:
 
     def _deliver(self, events: list[StepEvent]) -> None:
         for event in events:
-            self._callers[event.request_id].emit(event)
+            caller = self._callers[event.request_id]
+            caller.emit(event)
+            if caller.closes is not None and caller.closes(event):
+                caller.emit(self._engine.close(event.request_id))
+                del self._callers[event.request_id]
         for completion in self._engine.collect():
             self._callers.pop(completion.id).emit(completion)
 

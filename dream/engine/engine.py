@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from dream.canvas import Canvas
 from dream.dtypes import QUANTIZED
 from dream.engine.batch import Batch, collate
 from dream.engine.capture import CaptureCuda
+from dream.engine.commits import commits_of
 from dream.engine.config import EngineConfig
 from dream.engine.exactness import is_bit_exact
 from dream.engine.graphs import StepGraphs
@@ -165,6 +165,16 @@ class Engine:
             self._retire(canvas)
             self.stats.requests_aborted += 1
 
+    def close(self, request_id: str) -> Completion:
+        """End a request now: what it has filled so far, and what that cost."""
+        if (canvas := self._canvases.get(request_id)) is not None:
+            self._retire(canvas)
+            canvas.close()
+            self._complete(canvas)
+        if request_id not in self._finished:
+            raise InvalidRequest("id", request_id, "the id of a request that is under way")
+        return self._finished.pop(request_id)
+
     def step(self) -> list[StepEvent]:
         """Run one packed forward for as many requests as fit, and commit their next tokens."""
         if not self._launched:
@@ -251,23 +261,16 @@ class Engine:
         """Write each canvas's tokens, retire the finished, and say what happened."""
         if not np.isfinite(commit.probs_C).all():
             raise EngineError("the model's probabilities are not finite: check the weights")
-        counts = batch.picked if commit.counts_R is None else commit.counts_R.tolist()
-        forced = [0] * len(counts) if commit.forced_R is None else commit.forced_R.tolist()
+        commits = commits_of(batch, commit)
         work = len(batch.canvases), len(batch.token_ids_T), len(batch.positions_N)
-        self.stats.count_step(*work, sum(counts))
+        self.stats.count_step(*work, sum(len(one.positions) for one in commits))
         events: list[StepEvent] = []
-        starts = [0, *accumulate(batch.picked)]
-        for place, canvas in enumerate(batch.canvases):
+        for one in commits:
+            canvas = one.canvas
             if self._canvases.get(canvas.request.id) is not canvas:
                 continue  # aborted since the step was launched
-            rows = slice(starts[place], starts[place] + counts[place])
-            positions = batch.positions_N[commit.rows_C[rows]]
-            order = positions.argsort()
             event = canvas.commit(
-                positions[order],
-                commit.token_ids_C[rows][order],
-                commit.probs_C[rows][order],
-                forced[place],
+                one.positions, one.token_ids, one.probs, one.num_forced, one.logprobs
             )
             events.append(event)
             if canvas.is_finished:

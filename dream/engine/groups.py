@@ -27,6 +27,7 @@ class SamplerKey(NamedTuple):
     """How a row is sampled; rows with equal keys go through the sampler together.
 
     width: how many of the largest logits the filters look at; 0 without filters.
+    has_logprobs: whether log-probabilities are wanted; they change no token.
     """
 
     keeps_keys: bool
@@ -37,6 +38,7 @@ class SamplerKey(NamedTuple):
     is_annealed: bool
     history: int
     history_top: int
+    has_logprobs: bool
 
     @property
     def is_greedy(self) -> bool:
@@ -56,6 +58,7 @@ class SamplerKey(NamedTuple):
             params.eos_annealing is not None,
             params.history,
             params.history_top if params.history else 0,
+            canvas.request.logprobs is not None,
         )
 
 

@@ -42,8 +42,7 @@ class Limits:
         """InvalidRequest for a canvas that is too long, and for ids that do not exist."""
         length = template.num_tokens
         if length > self.max_model_len:
-            allowed = f"at most {self.max_model_len} tokens, given and to fill together"
-            raise ContextLengthExceeded("template", f"{length} tokens", allowed)
+            raise _too_long(template, self.max_model_len)
         for segment in template.segments:
             if isinstance(segment, Fixed) and segment.token_ids:
                 highest = max(segment.token_ids)
@@ -56,3 +55,12 @@ class Limits:
             name = self.length_tokens[token_id]
             allowed = f"text without {name}, as holes of unknown length are not served yet"
             raise LengthTokenRefused("token_ids", token_id, allowed)
+
+
+def _too_long(template: Template, most: int) -> ContextLengthExceeded:
+    """Of the holes if what is given fits without them, or else of the whole template."""
+    given = template.num_tokens - template.num_masked
+    field, allowed = "template", f"at most {most} tokens, given and to fill together"
+    if given < most:
+        field, allowed = "num_tokens", f"at most {most - given} tokens to fill beside {given} given"
+    return ContextLengthExceeded(field, f"{template.num_tokens} tokens", allowed)

@@ -1,6 +1,6 @@
 """From a commit on the device to one on the host: one copy, which nothing but its reader waits for.
 
-Letters: N candidate rows, C committed rows, R requests.
+Letters: N candidate rows, C committed rows, R requests, K alternatives of a token.
 """
 
 from __future__ import annotations
@@ -12,13 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dream.engine.logprobs import HostLogprobs, RowLogprobs
 from dream.remasking import Commit
+from dream.request import MAX_LOGPROBS
 
 __all__ = ["HostCommit", "Readback"]
 
 
 class HostCommit(NamedTuple):
-    """A `remasking.Commit` on the host; open_N: candidates whose filters need another look."""
+    """A `remasking.Commit` on the host; open_N: candidates whose filters need another look.
+
+    logprobs: None where no request of the step asks for them.
+    """
 
     rows_C: NDArray[np.int64]
     token_ids_C: NDArray[np.int64]
@@ -26,15 +31,23 @@ class HostCommit(NamedTuple):
     counts_R: NDArray[np.int64] | None
     forced_R: NDArray[np.int64] | None
     open_N: NDArray[np.int64]
+    logprobs: HostLogprobs | None
 
 
 class Readback:
     """A commit on its way to the host; the copy has started, behind what made the commit."""
 
-    def __init__(self, commit: Commit, is_open_N: Tensor) -> None:
-        probs = commit.probs_C.float().view(torch.int32)
+    def __init__(
+        self, commit: Commit, is_open_N: Tensor, logprobs_C: RowLogprobs | None = None
+    ) -> None:
+        self._has_logprobs = logprobs_C is not None
+        told: list[Tensor] = []
+        if logprobs_C is not None:
+            chosen_C, ids_CK, top_CK = logprobs_C
+            told = [_bits(chosen_C), ids_CK.flatten(), _bits(top_CK.flatten())]
         counts = [part for part in commit[3:] if part is not None]
-        parts = [commit.rows_C, commit.token_ids_C, probs, is_open_N, *counts]
+        probs = _bits(commit.probs_C)
+        parts = [commit.rows_C, commit.token_ids_C, probs, is_open_N, *told, *counts]
         joined = torch.cat([part.long() for part in parts])
         self._ends = np.cumsum([len(part) for part in parts])[:-1]
         self._arrival: torch.cuda.Event | None = None
@@ -52,6 +65,20 @@ class Readback:
             self._arrival.synchronize()
         parts = np.split(self._host.numpy(), self._ends)
         rows, tokens, bits, is_open, *counts = parts
+        logprobs = None
+        if self._has_logprobs:
+            chosen, ids, top, *counts = counts
+            shape = len(rows), MAX_LOGPROBS
+            top_CK = _floats(top).reshape(shape)
+            logprobs = HostLogprobs(_floats(chosen), ids.reshape(shape), top_CK)
         counts_R, forced_R = counts or (None, None)
-        probs_C = bits.astype(np.int32).view(np.float32)
-        return HostCommit(rows, tokens, probs_C, counts_R, forced_R, is_open.nonzero()[0])
+        open_N = is_open.nonzero()[0]
+        return HostCommit(rows, tokens, _floats(bits), counts_R, forced_R, open_N, logprobs)
+
+
+def _bits(values: Tensor) -> Tensor:
+    return values.float().view(torch.int32)
+
+
+def _floats(bits: NDArray[np.int64]) -> NDArray[np.float32]:
+    return bits.astype(np.int32).view(np.float32)

@@ -15,15 +15,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dream.engine.batch import Batch, RuleBatch
+from dream.engine.batch import Batch
 from dream.engine.graphs import StepGraphs, Tail
 from dream.engine.groups import Group
 from dream.engine.history import HistoryPool
+from dream.engine.logprobs import RowLogprobs, row_logprobs
 from dream.engine.readback import HostCommit, Readback
+from dream.engine.sampled import Sampled, joined, unknown
+from dream.engine.select import select
 from dream.kernels.row_stats import row_stats
 from dream.memory import WHOLE_ROWS
 from dream.model.modeling import DreamModel
-from dream.remasking import OF_STATS, Commit, Ranked, apply_rules, stable_order
+from dream.remasking import OF_STATS
 from dream.sampling import Certainty, Drawn, RowParams, certainty, certainty_of, drawn_of, sample
 
 __all__ = ["Launched", "ModelRunner", "Stage"]
@@ -35,16 +38,8 @@ Stage = Literal["collate", "forward", "sample", "head", "draw", "read", "done"]
 SLICE_BYTES = 5 * 2**18
 """Logits a CPU samples at a time: what stays in its cache from one pass to the next."""
 
-
 SAMPLED_ROWS = 128
 """Rows that `batch_invariant` samples at a time on a GPU, whatever the number of rows there are."""
-
-
-class Sampled(NamedTuple):
-    """A token for every candidate, and how sure its row is."""
-
-    drawn: Drawn
-    sure: Certainty
 
 
 class Launched(NamedTuple):
@@ -94,25 +89,18 @@ class ModelRunner:
         if sampled is None:
             self.trace("sample")
             sampled = self._sample(hidden_NE, batch)
-        readback = Readback(self._select(sampled, batch), sampled.drawn.is_open_N)
-        return Launched(batch, hidden_NE, sampled, readback)
+        return Launched(batch, hidden_NE, sampled, self._readback(sampled, batch))
 
     @torch.inference_mode()
     def read(self, launched: Launched) -> HostCommit:
         """What a step commits; rows that filters left open are drawn again from all logits."""
         batch, hidden_NE, sampled, readback = launched
-        self.trace("read")
-        commit = readback.wait()
-        self.trace("done")
+        commit = self._wait(readback)
         if not len(commit.open_N):
             return commit
         self.trace("sample")
         whole = self._sample_whole(sampled, commit.open_N, hidden_NE, batch)
-        readback = Readback(self._select(whole, batch), whole.drawn.is_open_N)
-        self.trace("read")
-        commit = readback.wait()
-        self.trace("done")
-        return commit
+        return self._wait(self._readback(whole, batch))
 
     def forget(self, slots: NDArray[np.int64]) -> None:
         """Empty the histories of these slots."""
@@ -132,9 +120,10 @@ class ModelRunner:
         return hidden_NE, Sampled(Drawn(*values[:4]), Certainty(*values[4:]))
 
     def _tail(self, groups: Sequence[Group]) -> Tail | None:
-        """The sampling of a step whose rows all have one key; None for what keeps state."""
+        """The sampling of a step whose rows all have one key; None for what needs more."""
         group, *others = groups
-        if others or group.key.history or group.key.is_annealed:
+        key = group.key
+        if others or key.history or key.is_annealed or key.has_logprobs:
             return None
         is_given = [value is not None for value in group.params]
 
@@ -143,10 +132,10 @@ class ModelRunner:
             params = RowParams(*(next(values) if one else None for one in is_given))
             rows = slice(0, len(hidden_NE))
             same = replace(group, rows=rows, params=params)
-            sampled = _joined(list(self._sample_chunk(hidden_NE, same, rows)))
+            sampled = joined(list(self._sample_chunk(hidden_NE, same, rows)))
             return (*sampled.drawn, *sampled.sure)
 
-        return Tail(group.key, tuple(value for value in group.params if value is not None), call)
+        return Tail(key, tuple(value for value in group.params if value is not None), call)
 
     def _sample(self, hidden_NE: Tensor, batch: Batch) -> Sampled:
         """Draw and score every candidate, chunk by chunk."""
@@ -156,40 +145,39 @@ class ModelRunner:
             for rows in _chunks(group.rows, self._max_logit_rows)
             for part in self._sample_chunk(hidden_NE[rows], group, rows)
         ]
-        return _joined(parts)
+        return joined(parts)
 
     def _sample_whole(
         self, sampled: Sampled, open_N: NDArray[np.int64], hidden_NE: Tensor, batch: Batch
     ) -> Sampled:
         """The same, where these rows have been drawn from the whole vocabulary."""
-        fields = [field.clone() for field in sampled.drawn]
-        size = min(WHOLE_ROWS, self._max_logit_rows)
+        whole = sampled.copy()
         for group in batch.groups:
+            size = _most(group, min(WHOLE_ROWS, self._max_logit_rows))
             open_here = open_N[(open_N >= group.rows.start) & (open_N < group.rows.stop)]
             for chunk in _chunks(slice(0, len(open_here)), size):
                 room = size - (chunk.stop - chunk.start) if self._is_padded else 0
                 wanted = np.pad(open_here[chunk], (0, room), mode="edge")
                 rows = torch.from_numpy(wanted).to(hidden_NE.device, non_blocking=True)
                 logits_NV = self._logits(hidden_NE[rows]).float()
+                raw_NV = logits_NV.clone() if group.key.has_logprobs else None
                 of_group = rows - group.rows.start
                 again = self._drawn(logits_NV, group, of_group, logits_NV.shape[1])
-                for field, values in zip(fields, again, strict=True):
-                    field.index_copy_(0, rows, values)
-        return sampled._replace(drawn=Drawn(*fields))
+                whole.put(rows, again, self._logprobs(raw_NV, again))
+        return whole
 
-    def _select(self, sampled: Sampled, batch: Batch) -> Commit:
-        """Choose what is committed."""
-        drawn, sure = sampled
-        ranks_N = drawn.scores_N.double() * batch.rank_scale_N + batch.rank_shift_N
-        order_N = stable_order(ranks_N, batch.keys_N)
-        counts_R = forced_R = None
-        if batch.rules is not None:
-            is_eos_N = (drawn.token_ids_N[:, None] == self._eos_ids).any(-1)
-            is_barred_N = is_eos_N & batch.rules.is_far_N
-            order_N, counts_R, forced_R = _by_rules(order_N, sure, is_barred_N, batch.rules)
-        rows_C = order_N[batch.picks_C]
-        tokens_C, probs_C = drawn.token_ids_N[rows_C], drawn.probs_N[rows_C]
-        return Commit(rows_C, tokens_C, probs_C, counts_R, forced_R)
+    def _wait(self, readback: Readback) -> HostCommit:
+        self.trace("read")
+        commit = readback.wait()
+        self.trace("done")
+        return commit
+
+    def _readback(self, sampled: Sampled, batch: Batch) -> Readback:
+        """What is committed, on its way to the host."""
+        commit = select(sampled, batch, self._eos_ids)
+        logprobs = sampled.logprobs
+        logprobs_C = None if logprobs is None else logprobs.take(commit.rows_C)
+        return Readback(commit, sampled.drawn.is_open_N, logprobs_C)
 
     def _buffer(self) -> Tensor | None:
         """Where the logits of every chunk go, on one CPU; CUDA's allocator keeps its own."""
@@ -211,7 +199,7 @@ class ModelRunner:
         """Logits of a chunk at once; their rows in slices that a CPU's cache holds."""
         logits_NV = self._logits(hidden_NE)
         is_cpu = logits_NV.device.type == "cpu"
-        whole = SAMPLED_ROWS if self._is_padded else len(logits_NV)
+        whole = SAMPLED_ROWS if self._is_padded else _most(group, len(logits_NV))
         size = max(1, SLICE_BYTES // (4 * logits_NV.shape[1])) if is_cpu else whole
         for part in _chunks(rows, size):
             here = slice(part.start - rows.start, part.stop - rows.start)
@@ -219,24 +207,35 @@ class ModelRunner:
             yield self._sample_rows(logits_NV[here], group, of_group)
 
     def _sample_rows(self, logits_NV: Tensor, group: Group, rows: slice) -> Sampled:
+        """Tokens of these rows of a group, with their log-probabilities where they are wanted."""
+        raw_NV = logits_NV.clone() if group.key.has_logprobs else None
+        drawn, sure = self._draw_rows(logits_NV, group, rows)
+        return Sampled(drawn, sure, self._logprobs(raw_NV, drawn))
+
+    def _logprobs(self, raw_NV: Tensor | None, drawn: Drawn) -> RowLogprobs | None:
+        if raw_NV is None:
+            return None
+        return row_logprobs(raw_NV, drawn.token_ids_N, reads_stats=self.reads_stats)
+
+    def _draw_rows(self, logits_NV: Tensor, group: Group, rows: slice) -> tuple[Drawn, Certainty]:
         key = group.key
         score = OF_STATS.get(key.alg) if key.is_greedy else None
         is_read = self.reads_stats and (score is not None or key.is_ruled)
         stats = row_stats(logits_NV) if is_read else None
         if stats is not None and score is not None:
-            return Sampled(drawn_of(stats, score(stats)), certainty_of(stats))
+            return drawn_of(stats, score(stats)), certainty_of(stats)
         logits_NV = logits_NV.float()
         if stats is not None:
             sure = certainty_of(stats)
         else:
-            sure = certainty(logits_NV) if key.is_ruled else _unknown(logits_NV)
+            sure = certainty(logits_NV) if key.is_ruled else unknown(logits_NV)
         if not self._is_padded:
-            return Sampled(self._drawn_by(logits_NV, group, rows), sure)
+            return self._drawn_by(logits_NV, group, rows), sure
         # Always equally many rows, the last of them again and again: sums have one order.
         places_M = torch.arange(SAMPLED_ROWS, device=logits_NV.device)
         places_M.clamp_(max=len(logits_NV) - 1)
         drawn = self._drawn_by(logits_NV[places_M], group, rows.start + places_M)
-        return Sampled(Drawn(*(values_M[: len(logits_NV)] for values_M in drawn)), sure)
+        return Drawn(*(values_M[: len(logits_NV)] for values_M in drawn)), sure
 
     def _drawn_by(self, logits_NV: Tensor, group: Group, rows: Tensor | slice) -> Drawn:
         """Tokens of these rows of a group, by their histories where they keep one."""
@@ -263,30 +262,9 @@ class ModelRunner:
         return logits_NV.index_copy(1, self._eos_ids, eos_NI)
 
 
-def _by_rules(
-    order_N: Tensor, sure: Certainty, is_barred_N: Tensor, rules: RuleBatch
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The order in which rows commit under the rules, and counts and forced commits [R]."""
-    rows = (*sure, rules.owners_N, rules.starts_N, rules.mask_segments_N)
-    ranked = Ranked(*(values_N[order_N] for values_N in rows))
-    again_N, counts_R, forced_R = apply_rules(
-        ranked, rules.is_eligible_N[order_N], is_barred_N[order_N], rules.limits
-    )
-    return order_N[again_N], counts_R, forced_R
-
-
-def _joined(parts: Sequence[Sampled]) -> Sampled:
-    drawn, sure = ([part[which] for part in parts] for which in (0, 1))
-    return Sampled(
-        Drawn(*(torch.cat(values) for values in zip(*drawn, strict=True))),
-        Certainty(*(torch.cat(values) for values in zip(*sure, strict=True))),
-    )
-
-
-def _unknown(logits_NV: Tensor) -> Certainty:
-    """For rows whose requests have no commit rule."""
-    zeros_N = logits_NV.new_zeros(len(logits_NV))
-    return Certainty(zeros_N, zeros_N)
+def _most(group: Group, size: int) -> int:
+    """So many rows at a time; half as many where a copy of their raw logits is kept beside."""
+    return max(1, size // 2) if group.key.has_logprobs else size
 
 
 def _chunks(rows: slice, size: int) -> Iterator[slice]:

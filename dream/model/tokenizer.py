@@ -10,9 +10,12 @@ from pathlib import Path
 
 from transformers import Qwen2Tokenizer
 
-from dream.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
+from dream.chat import Turn, chat_pieces
+from dream.errors import CheckpointError, ContextLengthExceeded
+from dream.template import Fixed
+from dream.text import TextTemplate
 
-__all__ = ["LENGTH_TOKENS", "ROLES", "TOKENIZER_FILES", "Tokenizer", "write_byte_tokenizer"]
+__all__ = ["LENGTH_TOKENS", "TOKENIZER_FILES", "Tokenizer", "write_byte_tokenizer"]
 
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json")
 """Files of a Qwen2 tokenizer in a checkpoint folder; `tokenizer.json` replaces the first two."""
@@ -22,10 +25,6 @@ END_TOKENS = ("<|dlm_pad|>",)
 
 LENGTH_TOKENS = ("<|expand|>", "<|delete|>")
 """DreamOn's tokens that make a hole longer or shorter."""
-
-ROLES = ("system", "user", "assistant")
-DEFAULT_SYSTEM = "You are a helpful assistant."
-"""System turn of the published chat template (Qwen2.5's) when a chat brings none."""
 
 CHARS_AT_ONCE = 16_384
 """Characters of a long text that are encoded before its tokens are counted."""
@@ -108,24 +107,24 @@ class Tokenizer:
         """Text of the ids, special tokens left out; broken UTF-8 becomes U+FFFD."""
         return str(self._backend.decode(list(token_ids), skip_special_tokens=True))
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """What a token stands for: a part of a character, whole text, or a special token's name."""
+        token = self._backend.convert_ids_to_tokens(token_id)
+        if token is None:
+            return b""
+        if token in self.special_tokens:
+            return bytes(token, "utf-8")
+        return bytes(BYTE_OF[symbol] for symbol in token)
+
     def token_id(self, token: str) -> int:
         """Id of a special token by its name."""
         return int(self._backend.convert_tokens_to_ids(token))
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Ids of a chat up to where the assistant's answer begins (Qwen2.5's template)."""
-        turns = [(message["role"], message["content"]) for message in messages]
-        for index, (role, _) in enumerate(turns):
-            if role not in ROLES:
-                raise InvalidRequest(f"messages[{index}].role", role, "one of " + ", ".join(ROLES))
-        if not turns or turns[0][0] != "system":
-            turns.insert(0, ("system", DEFAULT_SYSTEM))
-        start, end = self.token_id("<|im_start|>"), self.token_id("<|im_end|>")
-        newline = self.encode("\n")
-        ids: list[int] = []
-        for role, content in turns:
-            ids += [start, *self.encode(f"{role}\n{content}"), end, *newline]
-        return [*ids, start, *self.encode("assistant\n")]
+        """Ids of a chat up to where the assistant's answer begins: see `dream.chat`."""
+        turns = [Turn(message["role"], message["content"]) for message in messages]
+        template = TextTemplate(chat_pieces(turns)).encode(self.encode, self.token_id)
+        return [t for each in template.segments if isinstance(each, Fixed) for t in each.token_ids]
 
 
 def _next_cut(text: str, start: int) -> int:
@@ -183,3 +182,7 @@ def _byte_symbols() -> list[str]:
     for index, byte in enumerate(byte for byte in range(256) if byte not in symbols):
         symbols[byte] = chr(256 + index)
     return [symbols[byte] for byte in range(256)]
+
+
+BYTE_OF = {symbol: byte for byte, symbol in enumerate(_byte_symbols())}
+"""The bytes that the letters of a byte-level vocabulary stand for."""

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import track
 
 from dream import Engine, Fixed, Hole, Request, Template
+from dream.chat import DEFAULT_SYSTEM, ROLES
 from dream.errors import CheckpointError, DreamError, InvalidRequest
-from dream.model.tokenizer import DEFAULT_SYSTEM, ROLES
 from jobs.common.seeds import derive_seed
 from jobs.harness.args import GenerationArgs, ModelArgs, checked
 

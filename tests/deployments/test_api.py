@@ -216,7 +216,7 @@ def test_a_field_of_decoding_that_fits_no_other_is_named(client, path, body, dif
 
 
 def test_a_canvas_that_would_outgrow_the_context_is_refused_by_its_field(client, replicas):
-    message = "Allowed: at most 9."
+    message = "at most 9"
     replicas.trouble = Refusal(code="context_length_exceeded", field="grow_to", message=message)
 
     response = client.post("/v1/completions", json=COMPLETION)
@@ -283,8 +283,9 @@ def test_broken_bodies_have_the_same_shape(client, raw, expected):
     ("refusal", "path", "expected"),
     [
         (("context_length_exceeded", "template"), "completions", "prompt"),
+        (("context_length_exceeded", "num_tokens"), "completions", "max_tokens"),
         (("context_length_exceeded", "template"), "infill", "segments"),
-        (("invalid_value", "token_ids"), "completions", "prompt"),
+        (("context_length_exceeded", "num_tokens"), "infill", "segments"),
         (("invalid_value", "steps"), "completions", "diffusion.steps"),
         (("invalid_value", "top_k"), "completions", "top_k"),
         (("compute_budget_exceeded", None), "infill", None),
@@ -292,12 +293,14 @@ def test_broken_bodies_have_the_same_shape(client, raw, expected):
 )
 def test_a_refusal_names_the_field_of_the_wire(client, replicas, refusal, path, expected):
     code, field = refusal
-    replicas.trouble = Refusal(code=code, field=field, message="Allowed: less.")
+    replicas.trouble = Refusal(code=code, field=field, message="less")
 
     response = client.post(f"/v1/{path}", json=INFILL if path == "infill" else COMPLETION)
 
     assert error_of(response) == (400, code, expected)
-    assert response.json()["error"]["message"] == "Allowed: less."
+    message = response.json()["error"]["message"]
+    assert message.startswith("less" if expected is None else f"{expected}: less")
+    assert ("prompt and max_tokens" in message) is (expected in ("prompt", "max_tokens"))
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,8 @@ def bearer(secret: bytes | str) -> dict[str, str]:
 
 def every_request() -> list[tuple[str, str]]:
     """Each path of the app by each of its methods and some others, and paths that are not there."""
-    app: FastAPI = build_api(Endpoints(FakeReplicas(), CONFIG))
+    app: FastAPI = build_api(Endpoints(FakeReplicas(), CONFIG), has_docs=True)
+    assert {"/health", "/ready"} == OPEN_PATHS
     paths = {re.sub(r"\{.*\}", "org/dream", route.path) for route in app.routes}
     assert {"/v1/models/org/dream", "/v1/completions", "/v1/infill"} <= paths
     paths |= {"/", "//health", "/health/", "/ready/x", "/v1", "/nothing", "/metrics", "/docs"}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from deployments.errors import ApiError, from_validation
+from deployments.errors import ApiError
 from deployments.requests import (
     LIMITS,
     OPENAI_NAMED,
@@ -18,6 +18,7 @@ from deployments.requests import (
     Diffusion,
     InfillRequest,
 )
+from deployments.validation import from_validation
 from dream import SamplingParams
 from dream.errors import InvalidRequest
 from dream.options import Option, options_of
@@ -34,7 +35,7 @@ def parse(body: object) -> CompletionRequest:
 def error_of(model: type[CompletionRequest] | type[InfillRequest], raw: str | bytes) -> ApiError:
     with pytest.raises(ValidationError) as caught:
         model.model_validate_json(raw)
-    return from_validation(caught.value)
+    return from_validation(caught.value, model)
 
 
 def refusal(
@@ -232,7 +233,7 @@ def test_an_order_takes_the_place_of_alg(order):
     assert refusal(
         CompletionRequest,
         json.dumps(COMPLETION | {"diffusion": {"order": order, "alg": "entropy"}}),
-    ) == ("invalid_value", "diffusion")
+    ) == ("invalid_value", "diffusion.alg")
 
 
 def test_the_defaults_are_dreams():
@@ -312,7 +313,7 @@ def test_a_message_never_repeats_what_was_sent(text):
         with pytest.raises(ValidationError) as caught:
             parse(body)
 
-        assert len(text) < 25 or text not in from_validation(caught.value).message
+        assert len(text) < 25 or text not in from_validation(caught.value, CompletionRequest).message
 
 
 def _at(path: str, value: object) -> dict[str, Any]:

@@ -54,7 +54,11 @@ def test_the_last_step_takes_two_masks_and_one_more_for_each_one_of_eps_times_st
 
 
 @pytest.mark.parametrize(
-    "title", ["EOS and length", "Diverse samples", "Averaged history", "Approximate modes"]
+    "title",
+    [
+        *("EOS and length", "Diverse samples", "Averaged history"),
+        *("Log-probabilities", "Approximate modes"),
+    ],
 )
 def test_other_pages_may_link_its_sections(title):
     assert f"\n## {title}\n" in PAGE

@@ -60,4 +60,11 @@ def test_a_template_that_cannot_fit_is_refused_before_it_is_encoded():
     with pytest.raises(ContextLengthExceeded, match="at most 100 tokens"):
         TextTemplate(["x" * 1051, Hole(1)]).check_length(100, max_token_bytes=3)
     with pytest.raises(ContextLengthExceeded):
-        TextTemplate([Fixed([1] * 60), Hole(41)]).check_length(100, max_token_bytes=3)
+        TextTemplate([Fixed([1] * 60), Fixed([1] * 41)]).check_length(100, max_token_bytes=3)
+
+
+def test_too_many_masks_are_told_from_too_much_text():
+    for pieces, field in ((["x" * 1051, Hole(101)], "template"), (["x", Hole(101)], "num_tokens")):
+        with pytest.raises(ContextLengthExceeded) as error:
+            TextTemplate(pieces).check_length(100, max_token_bytes=3)
+        assert error.value.field == field

@@ -83,6 +83,24 @@ def test_batch_invariant_results_are_the_same_alone_and_in_a_batch_of_eight(dtyp
         assert together[next(iter(one))] == next(iter(one.values()))
 
 
+@pytest.mark.parametrize("settings", ALONE)
+def test_log_probabilities_are_those_of_the_cpu_and_have_the_same_bits_in_any_batch(settings):
+    config = EngineConfig(device="cuda", dtype="float32", batch_invariant=True)
+    engine = Engine.from_pretrained(GOLDEN / "ckpt_a", config)
+    asked = [
+        replace(request(f"r{n}", [[n + 1] * 4, 10 + n], **ALONE[settings]), logprobs=5)
+        for n in range(8)
+    ]
+
+    together = engine.generate(asked)
+
+    assert together == [engine.generate([one])[0] for one in asked]
+    for found, plain in zip(together, golden_engine().generate(asked), strict=True):
+        if found.token_ids == plain.token_ids:  # else a near-tie fell otherwise
+            for position, told in plain.logprobs.items():
+                assert found.logprobs[position].logprob == pytest.approx(told.logprob, abs=1e-3)
+
+
 def test_device_cuda_alone_compiles_and_joins_products():
     engine = Engine.from_pretrained(GOLDEN / "ckpt_a", HALF)
 
@@ -97,6 +115,7 @@ def test_no_step_waits_before_its_result_is_read(config):
     engine = Engine.from_pretrained(GOLDEN / "ckpt_a", config)
     for name, params in SETTINGS.items():
         engine.add(wanted(name, **params))
+        engine.add(replace(wanted(f"{name} with logprobs", **params), logprobs=3))
     engine.step()  # kernels and graphs are made at the first step
 
     modes = {"collate": "error", "sample": "error", "read": "default"}
