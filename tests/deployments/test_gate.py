@@ -214,6 +214,21 @@ def test_every_answer_of_a_limited_key_has_its_headers_a_failure_too(file):
     assert answers[0].headers["x-request-id"] in answers[0].json()["error"]["message"]
 
 
+@pytest.mark.parametrize("has_keys", [True, False])
+def test_the_specification_says_who_may_call(file, has_keys):
+    secret = bearer(created(file, "alice"))
+    gate = GateConfig(keys=str(file) if has_keys else None)
+    api = build_api(Endpoints(FakeReplicas(), CONFIG), gate, has_docs=True)
+    with TestClient(api, URL) as client:
+        shown = client.get("/openapi.json", headers=secret).json()
+
+    assert ("securitySchemes" in shown["components"]) is has_keys
+    for path, operations in shown["paths"].items():
+        responses = set(operations.get("get", operations.get("post"))["responses"])
+        expected = {"401", "403", "429"} if has_keys else {"403"}
+        assert responses & {"401", "403", "429"} == (set() if path in OPEN_PATHS else expected)
+
+
 def test_nothing_is_served_over_websockets():
     with (
         calling(GateConfig()) as client,
