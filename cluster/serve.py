@@ -36,6 +36,8 @@ def render_serve(provider: str, options: Mapping[str, str]) -> str:
         "  " + deploy_command("FILE"),
         "A replica is added for every target_token_forwards that are queued:",
         "512 canvas tokens x 512 steps.",
+        "Listens on the head's loopback. Elsewhere it starts with args.keys alone: the path of a",
+        "file of API keys (python -m deployments.keys create), on the machine of the ingress.",
     ]
     header = "".join(f"# {line}\n" for line in lines)
     return header + yaml.safe_dump(_config(block), sort_keys=False, width=1000)

@@ -1,13 +1,14 @@
 """`python -m deployments model=embedded port=8010`: serves on this machine until Ctrl-C.
 
-The same app and arguments as `serve run deployments.app:build_app`, and the port, which `serve run`
-takes from a config file only. Nothing starts before the arguments are checked, and what goes wrong
-afterwards is one line too.
+The same app and arguments as `serve run deployments.app:build_app`, and host and port, which
+`serve run` takes from a config file only. Nothing starts before the arguments are checked, and what
+goes wrong afterwards is one line too.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import signal
 import socket
@@ -21,17 +22,19 @@ from pydantic import Field
 from ray import serve
 
 from deployments.app import AppArgs, AppError, build_app
+from deployments.exposure import Exposed, check_exposure
+from deployments.request_ids import PROXY_CALLBACK
 
 __all__ = ["LaunchArgs", "launch"]
 
-HOST = "127.0.0.1"
 APP = "dream"
 
 
 class LaunchArgs(AppArgs):
-    """Arguments of the app, and the port of 127.0.0.1 to listen at; with the docs, if not told."""
+    """Arguments of the app, and where to listen, beyond the loopback with keys; has the docs."""
 
     docs: bool = True
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
 
 
@@ -39,15 +42,16 @@ def launch(words: Sequence[str]) -> None:
     """Start Ray and the app, and say so once it answers; AppError says why it does not."""
     args = LaunchArgs.model_validate(_values(words))
     app = build_app(args)
-    _check_port(args.port)
+    _check_address(args)
+    os.environ.update(PROXY_CALLBACK)
     ray.init(address="local", log_to_driver=False, logging_level=logging.WARNING)
     logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
-    serve.start(http_options={"host": HOST, "port": args.port})
+    serve.start(http_options={"host": args.host, "port": args.port})
     try:
         serve.run(app, name=APP)
     except RuntimeError:
         raise AppError(f"model={args.model!r} does not start: {_cause()}") from None
-    click.echo(f"ready: http://{HOST}:{args.port}; Ctrl-C stops it")
+    click.echo(f"ready: http://{_in_url(args.host)}:{args.port}; Ctrl-C stops it")
 
 
 def _values(words: Sequence[str]) -> dict[str, str]:
@@ -60,19 +64,29 @@ def _values(words: Sequence[str]) -> dict[str, str]:
     return values
 
 
-def _check_port(port: int) -> None:
-    """AppError where something listens already: two servers on one port do not see each other."""
+def _check_address(args: LaunchArgs) -> None:
+    """AppError where others could call without a key, or something listens already."""
     try:
-        socket.create_server((HOST, port)).close()
-    except OSError as error:
-        raise AppError(f"port={port} cannot be used: {error.strerror}") from None
+        check_exposure(args.host, args.gate)
+        family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
+        socket.create_server((args.host, args.port), family=family).close()
+    except Exposed as exposed:
+        raise AppError(str(exposed)) from None
+    except OSError as error:  # two servers on one port would not see each other
+        where = f"host={args.host} port={args.port}"
+        raise AppError(f"{where} cannot be used: {error.strerror}") from None
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _cause() -> str:
     """The error that ended the first replica: the last line that begins with an error's name."""
-    status = serve.status().applications[APP].deployments["DreamReplica"]
-    errors = re.findall(r"^[\w.]+: .+$", status.message, re.M)
-    return str(errors[-1]) if errors else status.message
+    deployments = serve.status().applications[APP].deployments
+    told = "\n".join(status.message for status in deployments.values())
+    errors = re.findall(r"^[\w.]+: .+$", told, re.M)
+    return str(errors[-1]) if errors else told
 
 
 def _wait() -> None:

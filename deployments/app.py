@@ -16,6 +16,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
@@ -27,7 +28,9 @@ from ray import serve
 from cluster.topology import replica_resources
 from deployments.endpoints import IngressConfig
 from deployments.fields import PresetName, with_options
+from deployments.gate import GateConfig
 from deployments.ingress import Ingress
+from deployments.key_file import read_keys
 from deployments.replica import DreamReplica, ReplicaConfig
 from dream import DreamError, EngineConfig, InvalidRequest
 from dream.dtypes import QUANTIZED
@@ -40,6 +43,13 @@ __all__ = ["AppArgs", "AppError", "build_app"]
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+HostName = Annotated[str, Field(pattern=r"^([a-z0-9.-]+|\[[0-9a-f:.]+\])$")]
+Origin = Annotated[str, Field(pattern=r"^https?://[^/*\s]+$")]
+
+
+def _words(value: object) -> object:
+    """A command line gives a list as words between commas."""
+    return tuple(value.split(",")) if isinstance(value, str) else value
 
 
 class AppError(DreamError, click.ClickException):
@@ -57,6 +67,9 @@ class AppArgs(BaseModel):
     max_queued_requests of them at each ingress, and then are refused as overloaded.
     max_token_forwards: canvas tokens x steps of one request, over all prompts and choices.
     timeout_s: from the whole body to the answer. body_timeout_s: for the body to arrive.
+    keys: file of the API keys (`python -m deployments.keys`); without one only this machine may
+    call, unless insecure_no_auth. allowed_hosts: names in `Host` beside those of the loopback.
+    cors_origins: web pages that may call, none by default.
     docs: whether `/openapi.json` and `/docs` are served.
     start_attempts: replicas that may fail to start before the deployment has failed.
     How many replicas there are is Serve's own config: serve.yaml.
@@ -75,6 +88,10 @@ class AppArgs(BaseModel):
     max_body_bytes: Count = 256 * 1024
     body_timeout_s: Seconds = 10.0
     timeout_s: Seconds = 600.0
+    keys: Annotated[str, Field(min_length=1)] | None = None
+    insecure_no_auth: bool = False
+    allowed_hosts: Annotated[tuple[HostName, ...], BeforeValidator(_words)] = ()
+    cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_words)] = ()
     docs: bool = False
 
     @model_validator(mode="wrap")
@@ -92,6 +109,18 @@ class AppArgs(BaseModel):
             return self.model_id
         path = PurePath(self.model)
         return path.name if path.is_absolute() or self.model.startswith(".") else self.model
+
+    @property
+    def gate(self) -> GateConfig:
+        """Who may call; AppError where keys are given and not wanted."""
+        if self.keys is not None and self.insecure_no_auth:
+            raise AppError("insecure_no_auth=true beside keys: leave one of the two out")
+        return GateConfig(
+            keys=None if self.keys is None else os.path.abspath(os.path.expanduser(self.keys)),
+            allowed_hosts=self.allowed_hosts,
+            cors_origins=self.cors_origins,
+            insecure_no_auth=self.insecure_no_auth,
+        )
 
     @property
     def engine(self) -> EngineConfig:
@@ -114,9 +143,10 @@ def build_app(args: AppArgs) -> serve.Application:
 
     AppError says what is wrong with the arguments, and with what this machine is to serve.
     """
-    engine = args.engine
+    engine, gate = args.engine, args.gate
     if not _is_for_a_cluster():
         _check_this_machine(args.model, engine)
+        _check_keys(gate)
     resources = replica_resources(
         device="cuda" if engine.device == "cuda" else "cpu", num_cpus=args.num_cpus
     )
@@ -133,11 +163,12 @@ def build_app(args: AppArgs) -> serve.Application:
         name="Ingress",
         max_ongoing_requests=INGRESS_REQUESTS,
         graceful_shutdown_timeout_s=args.timeout_s,
+        max_constructor_retry_count=args.start_attempts,
     )(Ingress)
     replica_config = ReplicaConfig(
         model=args.model, engine=engine, max_token_forwards=args.max_token_forwards
     )
-    return ingress.bind(replicas.bind(replica_config), _ingress_config(args))
+    return ingress.bind(replicas.bind(replica_config), _ingress_config(args), gate)
 
 
 HEALTH_CHECK_PERIOD_S = 2.0
@@ -190,6 +221,15 @@ def _check_this_machine(model: str, engine: EngineConfig) -> None:
         raise AppError(f"model={model!r} cannot be served: {error}{ELSEWHERE}") from None
     if engine.device == "cuda" and not torch.cuda.is_available():
         raise AppError(f"device='cuda': torch finds no CUDA device on this machine{ELSEWHERE}")
+
+
+def _check_keys(gate: GateConfig) -> None:
+    """AppError for a key file that is not there or not right."""
+    try:
+        if gate.keys is not None:
+            read_keys(Path(gate.keys))
+    except DreamError as error:
+        raise AppError(f"{error}{ELSEWHERE}") from None
 
 
 def _check_hub_id(model: str) -> None:

@@ -15,9 +15,10 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from deployments.access_log import record_of
 from deployments.body import read_body
 from deployments.chunk_stream import ChunkStream
-from deployments.conversion import Head, Presets
+from deployments.conversion import Head, Presets, usage_of
 from deployments.errors import ApiError
 from deployments.framework import unexpected
 from deployments.limits import LIMITS
@@ -150,15 +151,19 @@ class Endpoints:
         with refusing(shape.param):
             messages = shape.messages(wanted, head.id, self._seed(wanted), presets)
         _check_special(messages, card, shape.param)
+        record = record_of(request)
         if wanted.stream:
             updates = self._replicas.stream(messages, wanted.diffusion.view)
             first = await self._first(updates, shape.param)
-            stream = ChunkStream(shape, wanted, messages, head)
+            stream = ChunkStream(shape, wanted, messages, head, record)
             chunks = stream.chunks(first, updates, deadline)
             return event_stream(chunks, self._on_failure(request))
         done = await self._in_time(self._replicas.generate(messages))
         if isinstance(done, Refusal):
             raise from_refusal(done, shape.param)
+        record.count(usage_of(done, shape.num_templates(wanted)))
+        record.queue_ms = 1000 * max(result.queue_s for result in done)
+        record.denoise_ms = 1000 * max(result.denoise_s for result in done)
         return _json(shape.answer(wanted, messages, done, head))
 
     async def _first(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
@@ -13,6 +14,7 @@ Code = Literal[
     "compute_budget_exceeded",
     "context_length_exceeded",
     "internal_error",
+    "invalid_api_key",
     "invalid_json",
     "invalid_value",
     "method_not_allowed",
@@ -21,6 +23,9 @@ Code = Literal[
     "model_not_found",
     "not_found",
     "overloaded",
+    "permission_denied",
+    "queue_full_for_key",
+    "rate_limit_exceeded",
     "request_timeout",
     "request_too_large",
     "timeout",
@@ -46,12 +51,16 @@ KINDS: Mapping[Code, Kind] = {
     "missing_required_parameter": Kind(400, "invalid_request_error", False),
     "unknown_parameter": Kind(400, "invalid_request_error", False),
     "unsupported_parameter": Kind(400, "invalid_request_error", False),
+    "invalid_api_key": Kind(401, "authentication_error", False),
+    "permission_denied": Kind(403, "permission_error", False),
     "model_not_found": Kind(404, "invalid_request_error", False),
     "not_found": Kind(404, "invalid_request_error", False),
     "method_not_allowed": Kind(405, "invalid_request_error", False),
     "request_timeout": Kind(408, "invalid_request_error", None),
     "request_too_large": Kind(413, "invalid_request_error", False),
     "unsupported_media_type": Kind(415, "invalid_request_error", False),
+    "queue_full_for_key": Kind(429, "rate_limit_error", True),
+    "rate_limit_exceeded": Kind(429, "rate_limit_error", True),
     "internal_error": Kind(500, "server_error", True),
     "model_loading": Kind(503, "server_error", True),
     "overloaded": Kind(503, "server_error", True),
@@ -92,8 +101,10 @@ def error_response(error: ApiError) -> JSONResponse:
     if kind.can_retry is not None:
         headers["x-should-retry"] = str(kind.can_retry).lower()
     if error.retry_after_s is not None:
-        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
-        headers["retry-after-ms"] = str(round(error.retry_after_s * 1000))
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+        headers["retry-after-ms"] = str(math.ceil(error.retry_after_s * 1000))
+    if kind.status == 401:
+        headers["www-authenticate"] = "Bearer"
     body = {
         "message": error.message,
         "type": kind.type,

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from uuid import uuid4
 
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 
+from deployments.access_log import record_of
 from deployments.errors import ApiError, Code, error_response
 
-__all__ = ["on_http_exception"]
+__all__ = ["on_http_exception", "unexpected"]
 
 _INSTEAD: tuple[tuple[str, str], ...] = (
-    ("/v1/chat/completions", "Use POST /v1/completions, or /v1/infill."),
     ("/v1/responses", "Responses are not served: use /v1/completions."),
     ("/v1/embeddings", "This model makes no embeddings: it generates text, at /v1/completions."),
     ("/v1/audio", "This model neither hears nor speaks: it generates text, at /v1/completions."),
@@ -60,14 +58,5 @@ def _instead(request: Request) -> str:
 
 def unexpected(request: Request) -> ApiError:
     """What a caller is told of a bug or a dead replica: an id to look for in the log."""
-    message = f"The server failed; its log has the request id {_request_id(request)}."
+    message = f"The server failed; its log has the request id {record_of(request).id}."
     return ApiError("internal_error", message)
-
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-
-
-def _request_id(request: Request) -> str:
-    """The caller's x-request-id where it is a plain one; Serve answers and logs the same id."""
-    given = request.headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid4().hex

@@ -10,11 +10,15 @@ from fastapi import FastAPI, Request, Response
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
+from deployments.access_log import write_access_log
 from deployments.endpoints import Endpoints, IngressConfig
 from deployments.errors import ApiError, error_response
+from deployments.exposure import check_exposure, serve_host
 from deployments.framework import on_http_exception, unexpected
-from deployments.openapi import DOCS_ROUTES
+from deployments.gate import LOOPBACK_ONLY, Gate, GateConfig, with_cors
+from deployments.openapi import docs_routes
 from deployments.replica_client import ServeReplicas
 from deployments.routes import ROUTES
 
@@ -24,12 +28,29 @@ if TYPE_CHECKING:
 __all__ = ["Ingress", "build_api"]
 
 
-def build_api(endpoints: Endpoints, *, has_docs: bool = False) -> FastAPI:
-    """The routes over `endpoints`; also runs without Serve, as tests do.
+class _Api(FastAPI):
+    """FastAPI behind a gate: its own handling of errors is inside it too."""
+
+    gate: Gate
+    cors_origins: tuple[str, ...]
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return with_cors(self.gate.around(super().build_middleware_stack()), self.cors_origins)
+
+
+def build_api(
+    endpoints: Endpoints,
+    gate: GateConfig = LOOPBACK_ONLY,
+    *,
+    has_docs: bool = False,
+    sends_request_id: bool = True,
+) -> FastAPI:
+    """The routes over `endpoints`, behind the gate; also runs without Serve, as tests do.
 
     has_docs: whether there are `/openapi.json` and `/docs`.
     """
-    api = FastAPI(
+    write_access_log()
+    api = _Api(
         openapi_url=None,
         redirect_slashes=False,
         exception_handlers={
@@ -38,7 +59,10 @@ def build_api(endpoints: Endpoints, *, has_docs: bool = False) -> FastAPI:
             Exception: _on_unexpected,
         },
     )
-    for route in (*ROUTES, *(DOCS_ROUTES if has_docs else ())):
+    api.gate = Gate(gate, sends_request_id=sends_request_id)
+    api.cors_origins = gate.cors_origins
+    docs = docs_routes(needs_key=gate.keys is not None) if has_docs else ()
+    for route in (*ROUTES, *docs):
         methods: list[str] = ["GET", "HEAD"] if route.method == "GET" else [route.method]
         for path in (*route.also, route.path.replace("{model_id}", "{model_id:path}")):
             api.add_api_route(path, MethodType(route.handler, endpoints), methods=methods)
@@ -47,16 +71,27 @@ def build_api(endpoints: Endpoints, *, has_docs: bool = False) -> FastAPI:
 
 @serve.ingress()
 class Ingress:
-    """`build_api` as a Serve deployment; Serve asks it for its app once it is constructed."""
+    """`build_api` as a Serve deployment; Serve asks it for its app once it is constructed.
 
-    def __init__(self, replicas: DeploymentHandle[DreamReplica], config: IngressConfig) -> None:
+    Exposed where Serve listens beyond the loopback and nobody needs a key.
+    """
+
+    def __init__(
+        self, replicas: DeploymentHandle[DreamReplica], config: IngressConfig, gate: GateConfig
+    ) -> None:
+        check_exposure(serve_host(), gate)
         app_name = serve.get_replica_context().app_name
         self._replicas = ServeReplicas(replicas, app_name=app_name, clock=time.monotonic)
         self._config = config
+        self._gate = gate
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        endpoints = Endpoints(self._replicas, self._config)
-        return build_api(endpoints, has_docs=self._config.has_docs)
+        return build_api(
+            Endpoints(self._replicas, self._config),
+            self._gate,
+            has_docs=self._config.has_docs,
+            sends_request_id=False,
+        )
 
 
 async def _on_api_error(request: Request, error: Exception) -> Response:

@@ -18,7 +18,7 @@ from deployments.endpoints import Endpoints
 from deployments.errors import KINDS, Code
 from deployments.routes import ROUTES, Route
 
-__all__ = ["DOCS_ROUTES", "specification"]
+__all__ = ["docs_routes", "specification"]
 
 Json = dict[str, Any]
 Schemas = Mapping[tuple[str, JsonSchemaMode], Json]
@@ -32,6 +32,8 @@ _MODEL_ID = {
     "description": "An id of GET /v1/models; it may have slashes",
     "schema": {"type": "string", "minLength": 1},
 }
+
+_OF_KEYS: tuple[Code, ...] = ("invalid_api_key", "queue_full_for_key", "rate_limit_exceeded")
 
 _TEXT = {"schema": {"type": "string"}}
 _REQUEST_ID = {"x-request-id": {"description": "The request's own, or a new one", **_TEXT}}
@@ -90,7 +92,11 @@ def _operation(route: Route, schemas: Schemas, needs_key: bool) -> Json:
             "required": True,
             "content": {"application/json": {"schema": schema}},
         }
-    operation["responses"] = {"200": success} | _error_responses((*route.errors, "internal_error"))
+    refusals: tuple[Code, ...] = ()
+    if not route.is_open:
+        refusals = ("permission_denied", *(_OF_KEYS if needs_key else ()))
+    errors = _error_responses((*route.errors, *refusals, "internal_error"))
+    operation["responses"] = {"200": success} | errors
     if needs_key and not route.is_open:
         operation["security"] = [{"key": []}]
     return operation
@@ -122,6 +128,8 @@ def _error_response(codes: tuple[Code, ...]) -> Json:
         headers |= _RETRY
     if kinds[0].status in (429, 503):
         headers |= _WAIT
+    if kinds[0].status == 401:
+        headers |= {"www-authenticate": {"description": "Bearer", **_TEXT}}
     if kinds[0].status == 405:
         headers |= {"allow": {"description": "The methods that the path takes", **_TEXT}}
     fields = {
@@ -145,31 +153,33 @@ def _object(properties: Json) -> Json:
 
 
 @cache
-def _served() -> Json:
-    return specification((*ROUTES, *DOCS_ROUTES))
+def docs_routes(*, needs_key: bool) -> tuple[Route, ...]:
+    """The specification and its page; needs_key: whether callers of the app need a key."""
 
+    @cache
+    def served() -> Json:
+        return specification((*ROUTES, *routes), needs_key=needs_key)
 
-async def _openapi(endpoints: Endpoints) -> Response:
-    return JSONResponse(_served())
+    async def _openapi(endpoints: Endpoints) -> Response:
+        return JSONResponse(served())
 
+    async def _docs(endpoints: Endpoints) -> Response:
+        headers = {"content-security-policy": SECURITY_POLICY, "x-content-type-options": "nosniff"}
+        return Response(docs_page(served()), media_type="text/html; charset=utf-8", headers=headers)
 
-async def _docs(endpoints: Endpoints) -> Response:
-    headers = {"content-security-policy": SECURITY_POLICY, "x-content-type-options": "nosniff"}
-    return Response(docs_page(_served()), media_type="text/html; charset=utf-8", headers=headers)
-
-
-DOCS_ROUTES: tuple[Route, ...] = (
-    Route(
-        method="GET",
-        path="/openapi.json",
-        handler=_openapi,
-        summary="This specification",
-    ),
-    Route(
-        method="GET",
-        path="/docs",
-        handler=_docs,
-        summary="This specification as a page",
-        media_type="text/html",
-    ),
-)
+    routes = (
+        Route(
+            method="GET",
+            path="/openapi.json",
+            handler=_openapi,
+            summary="This specification",
+        ),
+        Route(
+            method="GET",
+            path="/docs",
+            handler=_docs,
+            summary="This specification as a page",
+            media_type="text/html",
+        ),
+    )
+    return routes

@@ -24,6 +24,10 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# As `python -m deployments` has it, for the proxies of Serve.
+os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] = (
+    "deployments.request_ids:proxy_middlewares"
+)
 # The test models are so small that a second thread only costs.
 os.environ["OMP_NUM_THREADS"] = "1"
 

@@ -17,6 +17,9 @@ from deployments.messages import (
 from dream import Usage
 from dream.text import TextTemplate
 
+URL = "http://127.0.0.1"
+"""Where clients of an app without keys find it: another name is refused."""
+
 
 class FakeReplicas:
     """Fills hole i of a canvas with its i-th capital letter; `trouble` is raised or returned."""

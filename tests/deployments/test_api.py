@@ -13,7 +13,7 @@ from deployments.endpoints import Endpoints, IngressConfig
 from deployments.errors import ApiError
 from deployments.ingress import build_api
 from deployments.messages import Refusal
-from tests.deployments.fakes import FakeReplicas
+from tests.deployments.fakes import URL, FakeReplicas
 
 CONFIG = IngressConfig(
     model_id="org/dream",
@@ -34,7 +34,7 @@ def replicas() -> FakeReplicas:
 @pytest.fixture
 def client(replicas) -> Iterator[TestClient]:
     endpoints = Endpoints(replicas, CONFIG, clock=lambda: 123.9, draw_seed=lambda: 42)
-    with TestClient(build_api(endpoints), raise_server_exceptions=False) as client:
+    with TestClient(build_api(endpoints), URL, raise_server_exceptions=False) as client:
         yield client
 
 
@@ -110,7 +110,7 @@ def test_a_recognised_preset_is_shown_and_taken_only_when_it_is_named(client, re
 
 def test_the_servers_preset_holds_for_what_a_request_leaves_out(replicas):
     endpoints = Endpoints(replicas, replace(CONFIG, preset="d3llm-dream"), draw_seed=lambda: 42)
-    with TestClient(build_api(endpoints)) as client:
+    with TestClient(build_api(endpoints), URL) as client:
         shown = client.get("/v1/models/org/dream").json()
         for diffusion in (
             {},
@@ -130,7 +130,7 @@ def test_the_servers_preset_holds_for_what_a_request_leaves_out(replicas):
 def test_a_server_can_show_no_preset(replicas):
     replicas.preset = "dream-v0-base"
     endpoints = Endpoints(replicas, replace(CONFIG, preset="none"))
-    with TestClient(build_api(endpoints)) as client:
+    with TestClient(build_api(endpoints), URL) as client:
         assert client.get("/v1/models/org/dream").json()["preset"] is None
 
 

@@ -12,6 +12,7 @@ from ray.serve.scripts import cli as serve_cli
 
 import deployments.app
 from deployments.app import AppArgs, AppError, build_app
+from deployments.gate import GateConfig
 from dream import EngineConfig
 from dream.model import quantize
 from dream.options import options_of
@@ -57,6 +58,12 @@ def run(*words: str) -> tuple[int, str]:
         (["model=/nowhere/at/all"], ["/nowhere/at/all", "no such folder", "RAY_ADDRESS"]),
         (["model=tests"], ["tests", "config.json"]),
         (["model=two words"], ["two words"]),
+        (["model=embedded", "keys="], ["keys"]),
+        (["model=embedded", "keys=/nowhere.json"], ["key file /nowhere.json", "No such file"]),
+        (["model=embedded", "keys=k", "insecure_no_auth=true"], ["insecure_no_auth", "keys"]),
+        (["model=embedded", "cors_origins=*"], ["cors_origins"]),
+        (["model=embedded", "cors_origins=https://a.example,b"], ["cors_origins"]),
+        (["model=embedded", "allowed_hosts=Upper"], ["allowed_hosts"]),
     ],
 )
 def test_a_wrong_argument_is_one_line_and_starts_nothing(words, names, monkeypatch):
@@ -119,6 +126,31 @@ def test_every_engine_setting_reaches_the_engine(field):
 def test_a_replica_uses_as_many_threads_as_it_asks_cpus_for(given, threads):
     assert AppArgs(model="m", **given).engine.threads == threads
     assert AppArgs(model="m", threads=5, **given).engine.threads == 5
+
+
+def test_lists_are_words_between_commas_or_lists(tmp_path, monkeypatch):
+    keys = tmp_path / "keys.json"
+    keys.write_text('{"keys": []}')
+    monkeypatch.chdir(tmp_path)
+    origins, hosts = ["https://a.example", "http://b:80"], ["dream.lan", "[::1]"]
+
+    line = AppArgs(
+        model="m", keys="keys.json", cors_origins=",".join(origins), allowed_hosts=",".join(hosts)
+    )
+    file = AppArgs(model="m", keys=str(keys), cors_origins=origins, allowed_hosts=hosts)
+
+    assert line.gate == file.gate
+    assert line.gate.cors_origins == tuple(origins)
+    assert line.gate.keys == str(keys)
+
+
+def test_the_ingress_is_told_who_may_call_and_never_a_key(tmp_path):
+    keys = tmp_path / "keys.json"
+    keys.write_text('{"keys": []}')
+
+    app = build_app(AppArgs(model="embedded", keys=str(keys)))
+
+    assert app._bound_deployment.init_args[2] == GateConfig(keys=str(keys))
 
 
 def test_building_starts_no_ray_and_downloads_nothing():

@@ -26,7 +26,7 @@ import deployments, dream, jobs, cluster
 from deployments.endpoints import Endpoints, IngressConfig
 from deployments.ingress import build_api
 from deployments.requests import Diffusion
-from tests.deployments.fakes import FakeReplicas
+from tests.deployments.fakes import URL, FakeReplicas
 
 assert {Path(p.__file__).parents[1] for p in (deployments, dream, jobs, cluster)} == {Path.cwd()}
 shown = Diffusion.model_json_schema()["properties"]["throwaway"]
@@ -39,7 +39,7 @@ config = IngressConfig(
     model_id="m", max_body_bytes=1000, body_timeout_s=1, timeout_s=1, max_token_forwards=1000
 )
 replicas = FakeReplicas()
-with TestClient(build_api(Endpoints(replicas, config))) as client:
+with TestClient(build_api(Endpoints(replicas, config)), URL) as client:
     def post(**diffusion):
         body = {"model": "m", "prompt": "p", "diffusion": diffusion}
         return client.post("/v1/completions", json=body).json()

@@ -11,6 +11,7 @@ STATUSES = {
     "compute_budget_exceeded": 400,
     "context_length_exceeded": 400,
     "internal_error": 500,
+    "invalid_api_key": 401,
     "invalid_json": 400,
     "invalid_value": 400,
     "method_not_allowed": 405,
@@ -19,6 +20,9 @@ STATUSES = {
     "model_not_found": 404,
     "not_found": 404,
     "overloaded": 503,
+    "permission_denied": 403,
+    "queue_full_for_key": 429,
+    "rate_limit_exceeded": 429,
     "request_timeout": 408,
     "request_too_large": 413,
     "timeout": 504,
@@ -26,6 +30,9 @@ STATUSES = {
     "unsupported_media_type": 415,
     "unsupported_parameter": 400,
 }
+
+
+TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
 def test_every_code_has_a_kind():
@@ -38,6 +45,7 @@ def test_every_error_has_the_one_shape(code):
 
     error = json.loads(response.body)["error"]
     expected_type = "server_error" if STATUSES[code] >= 500 else "invalid_request_error"
+    expected_type = TYPES.get(STATUSES[code], expected_type)
     assert response.status_code == STATUSES[code]
     assert error == {"message": "a.b: message", "type": expected_type, "param": "a.b", "code": code}
 
@@ -49,6 +57,9 @@ def test_every_error_has_the_one_shape(code):
         ("request_timeout", None),
         ("internal_error", "true"),
         ("overloaded", "true"),
+        ("rate_limit_exceeded", "true"),
+        ("queue_full_for_key", "true"),
+        ("invalid_api_key", "false"),
         ("timeout", "false"),
     ],
 )
@@ -56,7 +67,10 @@ def test_clients_are_told_whether_a_retry_helps(code, should_retry):
     assert error_response(ApiError(code, "m")).headers.get("x-should-retry") == should_retry
 
 
-def test_a_wait_is_told_in_seconds_and_in_milliseconds():
-    headers = error_response(ApiError("overloaded", "m", retry_after_s=0.25)).headers
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.25, ("1", "250")), (1.4, ("2", "1400")), (0.0001, ("1", "1"))]
+)
+def test_a_wait_is_told_in_seconds_and_in_milliseconds_and_never_less_than_it_is(seconds, told):
+    headers = error_response(ApiError("overloaded", "m", retry_after_s=seconds)).headers
 
-    assert (headers["retry-after"], headers["retry-after-ms"]) == ("1", "250")
+    assert (headers["retry-after"], headers["retry-after-ms"]) == told

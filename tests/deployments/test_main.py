@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 
 import deployments.__main__
 from deployments.__main__ import launch, main
+from deployments.request_ids import PROXY_CALLBACK
 from tests.conftest import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +31,9 @@ ROOT = Path(__file__).parents[2]
         (["model=embedded", "port=0"], ["port='0'"]),
         (["model=embedded", "prot=8010"], ["prot", "port"]),
         (["model=/nowhere"], ["/nowhere: no such folder"]),
+        (["model=embedded", "host=0.0.0.0"], ["host=0.0.0.0", "keys=FILE", "insecure_no_auth"]),
+        (["model=embedded", "host=0.0.0.0", "keys=/nowhere.json"], ["/nowhere.json"]),
+        (["model=embedded", "host=no.such.name.invalid", "insecure_no_auth=1"], ["cannot be used"]),
     ],
 )
 def test_a_wrong_argument_is_one_line(words, names, monkeypatch):
@@ -53,16 +58,27 @@ def test_a_port_in_use_is_told_before_anything_starts(monkeypatch):
     assert f"port={port}" in done.stderr
 
 
-def test_serve_is_started_at_the_port(monkeypatch):
+@pytest.mark.parametrize(
+    ("words", "host"),
+    [
+        ([], "127.0.0.1"),
+        (["host=localhost"], "localhost"),
+        (["host=0.0.0.0", "insecure_no_auth=true"], "0.0.0.0"),
+    ],
+)
+def test_serve_is_started_at_host_and_port(monkeypatch, words, host):
     started: list[dict[str, object]] = []
     port = free_port()
+    for name in PROXY_CALLBACK:
+        monkeypatch.setenv(name, "")
     monkeypatch.setattr(ray, "init", lambda **options: None)
     monkeypatch.setattr(deployments.__main__.serve, "start", lambda **given: started.append(given))
     monkeypatch.setattr(deployments.__main__.serve, "run", lambda app, name: None)
 
-    launch(["model=embedded", f"port={port}"])
+    launch(["model=embedded", f"port={port}", *words])
 
-    assert started == [{"http_options": {"host": "127.0.0.1", "port": port}}]
+    assert started == [{"http_options": {"host": host, "port": port}}]
+    assert PROXY_CALLBACK.items() <= os.environ.items()
 
 
 def test_make_serve_hands_on_model_and_port():
