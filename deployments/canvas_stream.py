@@ -77,6 +77,7 @@ class CanvasStream:
         self._first_at: float | None = None
         self._told_at = self._began_at
         self._sent = ""
+        self._cost = 0
         self._attempt = 0
         self._attempted = request
         self._is_mapped = message.has_trace or (view is not None and view.mode == "steps")
@@ -103,11 +104,12 @@ class CanvasStream:
         if not self._is_mapped:
             return None
         self._maps.append(self._map())
-        return self._update(0, canvas=self._maps[-1]) if self._shows("steps") else None
+        return replace(self._at(0), canvas=self._maps[-1]) if self._shows("steps") else None
 
     def update(self, event: StepEvent) -> CanvasUpdate | None:
         """What is new after a step; None where nobody wants to know."""
         self._first_at = self._first_at or self._clock()
+        self._cost += self._attempted.template.num_tokens
         opened = self._follow(event.attempt)
         if self._is_mapped or self._shows("snapshots"):
             self._ids |= dict(zip(event.positions, event.token_ids, strict=True))
@@ -124,7 +126,7 @@ class CanvasStream:
         if not is_news and self._clock() - self._told_at < SILENCE_S:
             return None
         self._told_at = self._clock()
-        return self._update(event.step, text=text, canvas=opened, set=step, snapshot=snapshot)
+        return replace(self._at(event.step), text=text, canvas=opened, set=step, snapshot=snapshot)
 
     def finish(self, completion: Completion) -> CanvasUpdate:
         """The rest of the text, and the result."""
@@ -142,14 +144,16 @@ class CanvasStream:
             text=text[len(self._sent) :] if self._view is not None else "",
             tail=tail if self._shows("steps") else (),
             result=result,
+            token_forwards=completion.usage.token_forwards,
         )
 
     def _shows(self, mode: str) -> bool:
         return self._view is not None and self._view.mode == mode
 
-    def _update(self, step: int, **news: object) -> CanvasUpdate:
+    def _at(self, step: int) -> CanvasUpdate:
+        """An update without news."""
         steps = self._attempted.params.steps or self._attempted.template.num_masked
-        return CanvasUpdate(index=self._index, step=step, steps=steps, **news)  # type: ignore[arg-type]
+        return CanvasUpdate(index=self._index, step=step, steps=steps, token_forwards=self._cost)
 
     def _follow(self, attempt: int) -> CanvasMap | None:
         """The larger canvas that this step belongs to, when it is the first of it."""

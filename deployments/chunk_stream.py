@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
+from deployments.access_log import RequestRecord
 from deployments.chunks import Chunk
 from deployments.conversion import Head, diffusion_of, usage_of
 from deployments.events import events_of
@@ -27,7 +28,7 @@ Given = TypeVar("Given", bound=BaseModel)
 class ChunkStream(Generic[Wanted, Given]):
     """One stream: what its choices are, and what their canvases have done so far.
 
-    on_end: told the results once all canvases are filled.
+    record: is told what that has cost, so that who hangs up pays for it.
     """
 
     def __init__(
@@ -36,13 +37,14 @@ class ChunkStream(Generic[Wanted, Given]):
         wanted: Wanted,
         messages: Sequence[CanvasRequest],
         head: Head,
-        on_end: Callable[[Sequence[CanvasResult]], None] = lambda results: None,
+        record: RequestRecord,
     ) -> None:
         self._shape = shape
         self._wanted = wanted
         self._messages = messages
         self._head = head
-        self._on_end = on_end
+        self._record = record
+        self._costs = [0] * len(messages)
         self._has_events = wanted.diffusion.stream != "text"
         self._choices: list[list[tuple[int, int]]] = []
         number = 0
@@ -76,10 +78,12 @@ class ChunkStream(Generic[Wanted, Given]):
                 for chunk in self._of(update):
                     yield event(chunk)
         results = [self._results[index] for index in range(len(self._messages))]
-        self._on_end(results)
+        usage = usage_of(results, self._shape.num_templates(self._wanted))
+        self._record.count(usage)
+        self._record.queue_ms = 1000 * max(result.queue_s for result in results)
+        self._record.denoise_ms = 1000 * max(result.denoise_s for result in results)
         options = self._wanted.stream_options
         if options is not None and options.include_usage:
-            usage = usage_of(results, self._shape.num_templates(self._wanted))
             yield event(self._chunk([], usage=usage))
         yield DONE
 
@@ -92,6 +96,8 @@ class ChunkStream(Generic[Wanted, Given]):
     def _of(self, update: CanvasUpdate) -> Iterator[BaseModel]:
         """What is new, for every choice that the canvas answers."""
         self._latest = (update.step, update.steps)
+        self._costs[update.index] = update.token_forwards
+        self._record.token_forwards = sum(self._costs)
         message = self._messages[update.index]
         for index, seed in self._choices[update.index]:
             for told in events_of(update, has_end=self._has_events):

@@ -138,6 +138,7 @@ class CanvasUpdate:
 
     text: follows the text of earlier updates. steps: length of the timetable, of which `step` is
     the latest. tail: of the last update, what an early exit filled without a step.
+    token_forwards: what the canvas has cost so far, at most.
     """
 
     index: int
@@ -149,6 +150,7 @@ class CanvasUpdate:
     snapshot: str | None = None
     tail: tuple[SetToken, ...] = ()
     result: CanvasResult | None = None
+    token_forwards: int = 0
 
 
 RefusalCode = Literal[

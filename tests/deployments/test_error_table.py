@@ -16,7 +16,7 @@ from deployments.endpoints import Endpoints, IngressConfig
 from deployments.errors import Code
 from deployments.ingress import build_api
 from deployments.messages import Refusal
-from tests.deployments.fakes import FakeReplicas
+from tests.deployments.fakes import URL, FakeReplicas
 
 PAGE = (Path(__file__).parents[2] / "docs/api.md").read_text(encoding="utf-8")
 CONFIG = IngressConfig(
@@ -116,7 +116,7 @@ def test_the_table_has_every_code():
 def test_an_error_is_as_its_row_says(row):
     replicas = FakeReplicas()
     app = build_api(Endpoints(replicas, CONFIG))
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(app, URL, raise_server_exceptions=False) as client:
         response = PROVOKE[row.code](client, replicas)
 
     error = response.json()["error"]

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from deployments.endpoints import Endpoints, IngressConfig
 from deployments.ingress import build_api
 from tests.deployments import hostile
-from tests.deployments.fakes import FakeReplicas
+from tests.deployments.fakes import URL, FakeReplicas
 
 CONFIG = IngressConfig(
     model_id="org/dream",
@@ -23,7 +23,7 @@ CONFIG = IngressConfig(
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with TestClient(build_api(Endpoints(FakeReplicas(), CONFIG))) as client:
+    with TestClient(build_api(Endpoints(FakeReplicas(), CONFIG)), URL) as client:
         yield client
 
 

@@ -20,14 +20,14 @@ from deployments.limits import LIMITS
 from deployments.openapi import specification
 from deployments.requests import UNSERVED, CompletionRequest, Diffusion, InfillRequest
 from deployments.routes import ROUTES
-from tests.deployments.fakes import FakeReplicas
+from tests.deployments.fakes import URL, FakeReplicas
 
 PAGE = (Path(__file__).parents[2] / "docs/api.md").read_text(encoding="utf-8")
 CONFIG = IngressConfig(
     model_id="m", max_body_bytes=1000, body_timeout_s=1, timeout_s=1, max_token_forwards=1000
 )
 APP = build_api(Endpoints(FakeReplicas(), CONFIG), has_docs=True)
-SPEC = TestClient(APP).get("/openapi.json").json()
+SPEC = TestClient(APP, URL).get("/openapi.json").json()
 
 
 def operations(spec) -> list[dict[str, object]]:
@@ -128,7 +128,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_shows_every_field_and_loads_nothing():
-    response = TestClient(APP).get("/docs")
+    response = TestClient(APP, URL).get("/docs")
     page = Page(response.text)
 
     for name in [*CompletionRequest.model_fields, *UNSERVED]:
@@ -145,7 +145,7 @@ def test_the_page_shows_every_field_and_loads_nothing():
 
 def test_the_documentation_is_there_if_the_app_is_told_so():
     assert AppArgs(model="embedded").docs is False
-    client = TestClient(build_api(Endpoints(FakeReplicas(), CONFIG)))
+    client = TestClient(build_api(Endpoints(FakeReplicas(), CONFIG)), URL)
     for path in ("/openapi.json", "/docs"):
         assert client.get(path).status_code == 404
 
