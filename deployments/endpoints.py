@@ -170,13 +170,13 @@ class Endpoints:
         self, updates: AsyncGenerator[Refusal | list[CanvasUpdate]], param: str
     ) -> list[CanvasUpdate]:
         """What a stream begins with; what is refused has a status of its own."""
+        first: Refusal | list[CanvasUpdate] | None = None
         try:
             first = await self._in_time(anext(updates))
-        except BaseException:
-            await updates.aclose()
-            raise
+        finally:
+            if not isinstance(first, list):
+                await updates.aclose()
         if isinstance(first, Refusal):
-            await updates.aclose()
             raise from_refusal(first, param)
         return first
 

@@ -76,14 +76,17 @@ def _models(routes: Iterable[Route]) -> list[tuple[type[BaseModel], JsonSchemaMo
             found[route.request, "validation"] = None
         if route.response is not None:
             found[route.response, "serialization"] = None
+        if route.chunk is not None:
+            found[route.chunk, "serialization"] = None
     return list(found)
 
 
 def _operation(route: Route, schemas: Schemas, needs_key: bool) -> Json:
     body = {} if route.response is None else schemas[route.response.__name__, "serialization"]
     content: Json = {route.media_type: {"schema": body}}
-    if route.is_stream:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+    if route.chunk is not None:  # OpenAPI 3.1 has no word for the schema of an event
+        event = schemas[route.chunk.__name__, "serialization"]
+        content["text/event-stream"] = {"x-event-schema": event}
     success = {"description": "Success", "headers": _REQUEST_ID, "content": content}
     operation: Json = {"operationId": route.handler.__name__, "summary": route.summary}
     if route.request is not None:

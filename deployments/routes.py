@@ -10,6 +10,7 @@ from fastapi import Response
 from pydantic import BaseModel
 
 from deployments.chat import ChatRequest, ChatResponse
+from deployments.chunks import ChatChunk, CompletionChunk, InfillChunk
 from deployments.endpoints import Endpoints
 from deployments.errors import Code
 from deployments.requests import CompletionRequest, FimRequest, InfillRequest
@@ -35,8 +36,8 @@ class Route:
     """One path and what it takes and gives; a GET takes HEAD too.
 
     handler: a method of Endpoints, or a function of one. request: the model of its body.
-    media_type: of its response, with `response` as the model of a JSON one. is_stream: whether
-    it may also answer with server-sent events. errors: what can go wrong besides `internal_error`.
+    media_type: of its response, with `response` as the model of a JSON one. chunk: the
+    model of a server-sent event, where it may answer with these too. errors: what can go wrong besides `internal_error`.
     is_open: whether it is answered without a key. also: other spellings of the path.
     """
 
@@ -47,7 +48,7 @@ class Route:
     response: type[BaseModel] | None = None
     request: type[BaseModel] | None = None
     media_type: str = "application/json"
-    is_stream: bool = False
+    chunk: type[BaseModel] | None = None
     errors: tuple[Code, ...] = ()
     is_open: bool = False
     also: tuple[str, ...] = ()
@@ -110,7 +111,7 @@ ROUTES: tuple[Route, ...] = (
         summary="A prompt and one hole after it, or between it and a suffix",
         request=CompletionRequest,
         response=CompletionResponse,
-        is_stream=True,
+        chunk=CompletionChunk,
         errors=GENERATION,
     ),
     Route(
@@ -120,7 +121,7 @@ ROUTES: tuple[Route, ...] = (
         summary="A completion under the names that editors' plug-ins use",
         request=FimRequest,
         response=CompletionResponse,
-        is_stream=True,
+        chunk=CompletionChunk,
         errors=GENERATION,
     ),
     Route(
@@ -130,7 +131,7 @@ ROUTES: tuple[Route, ...] = (
         summary="The next answer of a chat",
         request=ChatRequest,
         response=ChatResponse,
-        is_stream=True,
+        chunk=ChatChunk,
         errors=GENERATION,
     ),
     Route(
@@ -158,7 +159,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Fixed text and holes in any number and order",
         request=InfillRequest,
         response=InfillResponse,
-        is_stream=True,
+        chunk=InfillChunk,
         errors=GENERATION,
     ),
 )

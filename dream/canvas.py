@@ -178,7 +178,6 @@ class Canvas:
     def close(self) -> None:
         """End with what there is: no step is left, and spans end where the first mask is."""
         self._scheduled = []
-        self._step_plan = None
         self._is_closed = True
 
     def completion(self) -> Completion:
@@ -281,8 +280,7 @@ class Canvas:
     def _span(self, hole: HoleRange) -> Span:
         ids = self.token_ids[hole.start : hole.end]
         is_end = np.isin(ids, self._eos_ids)
-        if self._is_closed:
-            is_end |= self.is_masked[hole.start : hole.end]
+        is_end |= self._is_closed & self.is_masked[hole.start : hole.end]
         end = int(is_end.argmax()) if is_end.any() else len(ids)
         return Span(id=hole.id, start=hole.start, end=hole.end, token_ids=ids[:end].tolist())
 

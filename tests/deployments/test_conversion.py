@@ -114,11 +114,9 @@ def test_the_whole_resolved_object_is_a_request_for_the_same(name):
 
 def test_more_masks_than_steps_may_be_asked_for_resolve_to_one_step_for_each():
     request = infill(segments=[{"hole": 2000}, {"hole": 2000}])
-    messages = infill_messages(request, response_id="a", seed=1)
+    messages = infill_messages(request, "a", 1, Presets())
 
-    response = infill_response(
-        request, messages, [result_of(messages[0])], response_id="a", created=1
-    )
+    response = infill_response(request, messages, [result_of(messages[0])], HEAD)
 
     assert response.choices[0].diffusion.resolved.steps is None
     assert response.usage.diffusion.steps == 4000
@@ -257,8 +255,9 @@ def test_every_key_of_a_response_is_dumped():
     assert response.model_dump(exclude={"usage"}) == {
         "id": "cmpl-1",
         "object": "text_completion",
-        "created": 7,
+        "created": 1,
         "model": "m",
+        "system_fingerprint": "fp_0",
         "choices": [
             {
                 "index": 0,
@@ -268,6 +267,7 @@ def test_every_key_of_a_response_is_dumped():
                 "diffusion": {
                     "seed": 5,
                     "resolved": resolved,
+                    "trace": None,
                 },
             }
         ],

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple, get_args
 
 import httpx
@@ -14,9 +15,11 @@ from starlette.testclient import TestClient
 
 from deployments.endpoints import Endpoints, IngressConfig
 from deployments.errors import Code
+from deployments.gate import GateConfig
 from deployments.ingress import build_api
 from deployments.messages import Refusal
 from tests.deployments.fakes import URL, FakeReplicas
+from tests.deployments.test_key_file import created
 
 PAGE = (Path(__file__).parents[2] / "docs/api.md").read_text(encoding="utf-8")
 CONFIG = IngressConfig(
@@ -76,7 +79,7 @@ def when_late(client: TestClient, replicas: FakeReplicas):
     async def post() -> httpx.Response:
         transport = httpx.ASGITransport(client.app)
         headers = {"content-type": "application/json"}
-        async with httpx.AsyncClient(transport=transport, base_url="http://server") as late:
+        async with httpx.AsyncClient(transport=transport, base_url=URL) as late:
             return await late.post("/v1/completions", content=endless(), headers=headers)
 
     return asyncio.run(post())
@@ -85,6 +88,32 @@ def when_late(client: TestClient, replicas: FakeReplicas):
 def raw(content: bytes, content_type: str = "application/json"):
     headers = {"content-type": content_type}
     return lambda client, _: client.post("/v1/completions", content=content, headers=headers)
+
+
+def with_key(*words: str, path: str = "/v1/models", calls: int = 1, sends: bool = True):
+    """The last of some calls at the same time, with a key made by these words."""
+
+    def provoke(client: TestClient, replicas: FakeReplicas):
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "keys.json"
+            secret = created(file, "alice", *words).decode()
+            app = build_api(
+                Endpoints(FakeReplicas(delay_s=0.05), CONFIG), GateConfig(keys=str(file))
+            )
+            headers = {"authorization": f"Bearer {secret}"} if sends else {}
+            return asyncio.run(together(app, path, headers, calls))
+
+    return provoke
+
+
+async def together(app, path: str, headers: dict[str, str], calls: int) -> httpx.Response:
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url=URL, headers=headers) as client:
+        if path == "/v1/models":
+            work = [client.get(path) for _ in range(calls)]
+        else:
+            work = [client.post(path, json=BODY) for _ in range(calls)]
+        return (await asyncio.gather(*work))[-1]
 
 
 PROVOKE: Mapping[str, Callable[[TestClient, FakeReplicas], object]] = {
@@ -105,6 +134,10 @@ PROVOKE: Mapping[str, Callable[[TestClient, FakeReplicas], object]] = {
     "model_loading": when_not_ready,
     "overloaded": refused("overloaded", None),
     "timeout": when_slow,
+    "invalid_api_key": with_key(sends=False),
+    "permission_denied": with_key("--scope", "metrics"),
+    "rate_limit_exceeded": with_key("--requests-per-minute", "1", calls=2),
+    "queue_full_for_key": with_key("--concurrent-requests", "1", path="/v1/completions", calls=2),
 }
 
 

@@ -37,7 +37,10 @@ SEEDED = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-FIELDS_TOGETHER = r"diffusion\.\w+|segments(\.\d+)?|max_completion_tokens|stream_options|messages|top_logprobs|prompt|random_seed"
+FIELDS_TOGETHER = (
+    r"diffusion\.\w+|segments(\.\d+)?|max_completion_tokens|stream_options|messages|top_logprobs"
+    r"|prompt|random_seed"
+)
 """Fields that may be refused for what stands beside them, which no schema says."""
 
 

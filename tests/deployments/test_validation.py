@@ -61,8 +61,8 @@ def message_of(**fields: object) -> str:
         ({"stop": 1}, "stop: a string of 1 to 200 characters, or a list of at most 4, or null"),
         ({"stop": ["", 1]}, "stop.0: a string of 1 to 200 characters"),
         (
-            {"stream": True},
-            "stream: this OpenAI field is not served: leave it out, or send null or false",
+            {"echo": True},
+            "echo: this OpenAI field is not served: leave it out, or send null or false",
         ),
         (
             {"logit_bias": {"1": 1}},
