@@ -36,8 +36,9 @@ class Route:
     """One path and what it takes and gives; a GET takes HEAD too.
 
     handler: a method of Endpoints, or a function of one. request: the model of its body.
-    media_type: of its response, with `response` as the model of a JSON one. chunk: the
-    model of a server-sent event, where it may answer with these too. errors: what can go wrong besides `internal_error`.
+    media_type: of its response, with `response` as the model of a JSON one. chunk: the model of a
+    server-sent event, where it may answer with these too. errors: what can go wrong besides
+    `internal_error`.
     is_open: whether it is answered without a key. also: other spellings of the path.
     """
 

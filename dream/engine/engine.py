@@ -133,11 +133,6 @@ class Engine:
         return len(self._canvases) > 0
 
     @property
-    def num_requests(self) -> int:
-        """Requests waiting or running."""
-        return len(self._canvases)
-
-    @property
     def pending_token_forwards(self) -> int:
         """Tokens x forward passes still to run for everything waiting or running, at most."""
         return self._scheduler.pending_token_forwards
@@ -171,7 +166,7 @@ class Engine:
             self._retire(canvas)
             canvas.close()
             self._complete(canvas)
-        if request_id not in self._finished:
+        elif request_id not in self._finished:
             raise InvalidRequest("id", request_id, "the id of a request that is under way")
         return self._finished.pop(request_id)
 
