@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import socket
 import ssl
@@ -46,9 +47,64 @@ class Proxy:
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, verify=self.tls, timeout=60)
 
-    def connect(self) -> ssl.SSLSocket:
-        raw = socket.create_connection(("127.0.0.1", self.port), timeout=30)
-        return self.tls.wrap_socket(raw, server_hostname="127.0.0.1")
+    def connect(self) -> Connection:
+        raw = socket.create_connection(("127.0.0.1", self.port))
+        return Connection(self.tls.wrap_socket(raw, server_hostname="127.0.0.1"))
+
+
+class Connection:
+    """Bytes to the proxy and back, as no client would send them."""
+
+    def __init__(self, wire: ssl.SSLSocket) -> None:
+        self._wire = wire
+        self._received = b""
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._wire.close()
+
+    def send(self, data: bytes) -> None:
+        self._wire.settimeout(30)
+        self._wire.sendall(data)
+
+    def send_until_answered(self, piece: bytes, limit: int, pause_s: float = 0.001) -> int:
+        """How many pieces went out before anything came back, `limit` at most."""
+        for num_sent in range(limit):
+            if self._receive(pause_s):
+                return num_sent
+            self.send(piece)
+        return limit
+
+    def answer(self) -> tuple[int, bytes]:
+        """Status and body of the response."""
+        while b"\r\n\r\n" not in self._received:
+            assert self._receive(30), "no response"
+        head, _, body = self._received.partition(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: (\d+)", head.lower())[1])
+        while len(body) < length:
+            assert self._receive(30), "half a response"
+            body = self._received.partition(b"\r\n\r\n")[2]
+        return int(head.split()[1]), body
+
+    def has_ended(self) -> bool:
+        """Whether the proxy closes the connection without another word."""
+        self._wire.settimeout(30)
+        try:
+            return self._wire.recv(1) == b""
+        except ConnectionError:
+            return True
+
+    def _receive(self, timeout_s: float) -> bool:
+        self._wire.settimeout(timeout_s)
+        try:
+            came = self._wire.recv(2**16)
+        except TimeoutError:
+            return False
+        assert came, "closed without a response"
+        self._received += came
+        return True
 
 
 def certificate(folder: Path) -> ssl.SSLContext:
@@ -146,6 +202,7 @@ class Endless:
         self.num_open += 1
         try:
             while True:
+                await asyncio.sleep(0)  # so that uvicorn sees who leaves
                 yield b"x" * 2**16
                 self.num_sent += 2**16
         finally:
