@@ -112,7 +112,7 @@ class Tokenizer:
         token = self._backend.convert_ids_to_tokens(token_id)
         if token is None:
             return b""
-        if token in self.special_tokens:
+        if token in self.special_tokens or not BYTE_OF.keys() >= set(token):
             return bytes(token, "utf-8")
         return bytes(BYTE_OF[symbol] for symbol in token)
 

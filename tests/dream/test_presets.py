@@ -7,7 +7,14 @@ import pytest
 from dream.errors import InvalidRequest
 from dream.options import options_of
 from dream.params import SamplingParams
-from dream.presets import find_preset, read_presets, recognise, with_preset
+from dream.presets import (
+    QUALITIES,
+    find_preset,
+    quality_of,
+    read_presets,
+    recognise,
+    with_preset,
+)
 
 PRESETS = read_presets()
 
@@ -18,7 +25,11 @@ def test_a_preset_has_known_values_and_a_source(preset):
     assert set(preset.sampling) <= set(options_of(SamplingParams))
     assert preset.about
     assert preset.hub_ids
-    assert bool(preset.sampling) == (preset.source != "none found")
+    assert bool(preset.sampling) <= (preset.source != "none found")
+    assert set(preset.quality) == set(QUALITIES)
+    for quality in QUALITIES:
+        values = {"steps": None} | with_preset(preset, quality_of(preset, quality))
+        assert SamplingParams(**values)
 
 
 def test_no_hub_id_belongs_to_two_presets():
@@ -37,7 +48,8 @@ def test_no_hub_id_belongs_to_two_presets():
         ("me/d3LLM-Dream", "d3llm-dream"),
         ("d3LLM/d3LLM_Dream_Coder", None),
         ("me/Dream-v0-Instruct-7B-sft", None),
-        ("embedded", None),
+        ("embedded", "embedded"),
+        ("embedded-sft", None),
         ("", None),
     ],
 )

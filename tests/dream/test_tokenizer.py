@@ -175,3 +175,12 @@ def test_text_is_refused_exactly_when_it_has_more_tokens():
     assert TOKENIZER.encode_within("abc d", 5) == TOKENIZER.encode("abc d")
     with pytest.raises(ContextLengthExceeded, match="at most 4 tokens"):
         TOKENIZER.encode_within("abc d", 4)
+
+
+def test_the_bytes_of_tokens_are_those_of_the_text():
+    text = "S:1 \u00e9\u4f60\U0001f600\n\x00"
+    ids = TOKENIZER.encode(text)
+
+    assert b"".join(map(TOKENIZER.token_bytes, ids)) == text.encode()
+    assert TOKENIZER.token_bytes(TOKENIZER.token_id("<|mask|>")) == b"<|mask|>"
+    assert TOKENIZER.token_bytes(10**6) == b""

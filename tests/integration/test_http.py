@@ -237,9 +237,9 @@ def test_requests_made_together_share_forwards(server):
         ({"extra_body": {"diffusion": {"steps": 2049}}}, "invalid_value", "diffusion.steps"),
         ({"extra_body": {"diffusion": {"step": 4}}}, "unknown_parameter", "diffusion.step"),
         ({"extra_body": {"min_p": 0.1}}, "unknown_parameter", "min_p"),
-        ({"logprobs": 3}, "unsupported_parameter", "logprobs"),
+        ({"logprobs": 6}, "invalid_value", "logprobs"),
         ({"presence_penalty": 0.5}, "unsupported_parameter", "presence_penalty"),
-        ({"stream": True}, "unsupported_parameter", "stream"),
+        ({"echo": True}, "unsupported_parameter", "echo"),
         (
             {
                 "max_tokens": 400,
