@@ -146,7 +146,9 @@ def _temporary_folders(folder: Path) -> str:
 
 
 @contextmanager
-def started(folder: Path, upstream: int, changes: Mapping[str, str] | None = None) -> Iterator[Proxy]:
+def started(
+    folder: Path, upstream: int, changes: Mapping[str, str] | None = None
+) -> Iterator[Proxy]:
     """nginx as a child of this process, before what listens at `upstream`."""
     assert NGINX is not None
     folder.mkdir(exist_ok=True)
@@ -186,7 +188,9 @@ class Endless:
     def __init__(self) -> None:
         self.num_sent = 0
         self.num_open = 0
-        self.app = Starlette(routes=[Route(f"/{name}", self._answer) for name in ("full", "silent")])
+        self.app = Starlette(
+            routes=[Route(f"/{name}", self._answer) for name in ("full", "silent")]
+        )
 
     async def _answer(self, request: Request) -> Response:
         headers = {"x-accel-buffering": "no", "content-type": "text/event-stream"}

@@ -83,7 +83,8 @@ def test_clients_that_can_speak_http2_do(proxy):
 
 
 @pytest.mark.parametrize(
-    "path", ["/-/healthz", "/-/routes", "//-/routes", "/%2d/routes", "/v1/../-/routes", "/./-/routes"]
+    "path",
+    ["/-/healthz", "/-/routes", "//-/routes", "/%2d/routes", "/v1/../-/routes", "/./-/routes"],
 )
 def test_the_routes_of_serve_are_closed(proxy, path):
     front, key = proxy
