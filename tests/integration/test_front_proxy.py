@@ -87,7 +87,7 @@ def test_clients_that_can_speak_http2_do(proxy):
     ["/-/healthz", "/-/routes", "//-/routes", "/%2d/routes", "/v1/../-/routes", "/./-/routes"],
 )
 def test_the_routes_of_serve_are_closed(proxy, path):
-    front, key = proxy
+    front, _ = proxy
     with front.connect() as connection:
         connection.send(b"GET %s HTTP/1.1\r\nhost: x\r\n\r\n" % path.encode())
         status, body = connection.answer()
