@@ -1,8 +1,8 @@
 """The id of a request: the caller's own where it is a plain one, else a new one.
 
 Serve's proxy takes any `x-request-id`, logs it and sends it back. `proxy_middlewares` lets it see
-plain ids alone, so that caller, Serve's logs and ours have the same one. It is imported in the
-processes of the proxies and therefore imports little.
+plain ids alone, so that caller, Serve's logs and ours have the same one, and refuses long headers.
+It is imported in the processes of the proxies and therefore imports little.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from uuid import uuid4
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from deployments.header_limits import BoundedHeaders
 
 __all__ = ["PROXY_CALLBACK", "PlainRequestIds", "proxy_middlewares", "request_id_of"]
 
@@ -49,4 +51,4 @@ class PlainRequestIds:
 
 def proxy_middlewares() -> list[Middleware]:
     """What Serve puts around its proxy, where the environment has `PROXY_CALLBACK`."""
-    return [Middleware(PlainRequestIds)]
+    return [Middleware(BoundedHeaders), Middleware(PlainRequestIds)]  # the last one comes first

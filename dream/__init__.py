@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # MKL reads this at its first call: kernels that sum a row alike however many rows and threads
 # share the call. Without it a result would depend on batch-mates in its last bits.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+# oneDNN keeps what it made for each number of rows, some 1 MB; by default 1,024 of them, twice.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+os.environ.setdefault("LRU_CACHE_CAPACITY", "128")
 
 __all__ = [
     "AsyncEngine",

@@ -27,6 +27,9 @@ __all__ += ["promises_bits", "silu"]
 
 LEAST_ROWS = 4
 
+LEAST_WEIGHTS = 2**19
+"""Of a product by oneDNN, which takes .5 ms to prepare one for a new number of rows."""
+
 TILE = 256
 """Rows of a tile: about as many as a GPU multiplies while it reads the weights once. Fewer would
 read them more often in large steps, more would compute more padding in small ones."""
@@ -67,9 +70,13 @@ class Product(NamedTuple):
 
 
 def by_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN multiplies these: in float32, on AMD with AVX-512, and not in training."""
+    """Whether oneDNN multiplies these: in float32, on AMD with AVX-512, and not in training.
+
+    It depends on the weights and never on the number of rows, whose bits it would change.
+    """
     is_trained = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    return promises_bits(x) and type(weight) in PLAIN and not is_trained and _has_fast_onednn()
+    is_large = type(weight) in PLAIN and weight.numel() >= LEAST_WEIGHTS
+    return is_large and promises_bits(x) and not is_trained and _has_fast_onednn()
 
 
 @cache

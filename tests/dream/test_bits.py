@@ -88,6 +88,7 @@ def test_the_products_of_a_row_do_not_depend_on_how_many_there_are(shape):
 def test_onednn_gives_what_torch_gives_and_leaves_training_alone(monkeypatch, with_bias):
     """Whatever processor this is."""
     monkeypatch.setattr("dream.model.bits._has_fast_onednn", lambda: True)
+    monkeypatch.setattr("dream.model.bits.LEAST_WEIGHTS", 1)
     layer, x_NE = Linear(96, 40, bias=with_bias), torch.randn(2, 17, 96)
     plain = torch.nn.functional.linear(x_NE, layer.weight, layer.bias)
 
