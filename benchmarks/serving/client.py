@@ -63,6 +63,7 @@ def body_of(settings: Settings, prompt: Sequence[int], text: str, index: int) ->
         "model": settings.model,
         "max_tokens": settings.output_len,
         "stream": settings.stream,
+        "temperature": 0,
         "seed": settings.seed + index,
         "diffusion": {"steps": settings.steps, "early_exit": not settings.ignore_eos},
     }
@@ -77,7 +78,7 @@ def body_of(settings: Settings, prompt: Sequence[int], text: str, index: int) ->
 
 
 async def run(settings: Settings, given: Sequence[Sequence[int]]) -> Run:
-    """Warm up, then send a request for each prompt and wait for the last answer."""
+    """Send a request for each prompt and wait for the last answer."""
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(
         settings.base_url,
@@ -86,9 +87,9 @@ async def run(settings: Settings, given: Sequence[Sequence[int]]) -> Run:
         timeout=aiohttp.ClientTimeout(total=settings.timeout_s),
     ) as session:
         texts = await _texts(session, settings, given)
-        bodies = [body_of(settings, *pair, at) for at, pair in enumerate(zip(given, texts, strict=True))]
-        for body in bodies[: settings.num_warmups]:
-            await _send(session, settings, body)
+        bodies = [
+            body_of(settings, *pair, at) for at, pair in enumerate(zip(given, texts, strict=True))
+        ]
         limit = settings.max_concurrency
         slot = nullcontext() if limit is None else asyncio.Semaphore(limit)
         times = arrivals(len(bodies), settings.request_rate, settings.seed)
@@ -99,8 +100,8 @@ async def run(settings: Settings, given: Sequence[Sequence[int]]) -> Run:
             async with slot:
                 return await _send(session, settings, body)
 
-        pairs = zip(bodies, times, strict=True)
-        outcomes = await asyncio.gather(*(due(*pair) for pair in pairs))
+        sent = map(due, bodies, times)
+        outcomes = await asyncio.gather(*sent)
         return Run(outcomes=outcomes, seconds=time.perf_counter() - start)
 
 

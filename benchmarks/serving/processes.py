@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -41,10 +40,10 @@ def processes_of(port: int) -> dict[int, str]:
 
 def cpu_s(processes: Mapping[int, str]) -> dict[str, float]:
     """Processor seconds of each role so far, user and system together."""
-    total: Counter[str] = Counter()
+    total = dict.fromkeys(processes.values(), 0.0)
     for one, role in processes.items():
         total[role] += sum(_stat(one)[11:13]) / os.sysconf("SC_CLK_TCK")
-    return dict(total)
+    return total
 
 
 def cpu_since(before: Mapping[str, float], processes: Mapping[int, str]) -> dict[str, float]:

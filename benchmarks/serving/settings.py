@@ -56,6 +56,9 @@ class Settings:
     repeats: int = 3
 
 
+DEFAULTS = Settings()
+
+
 def parsed(words: Sequence[str] | None, about: str) -> Settings:
     """The settings of a command line; it ends here when they are wrong."""
     parser = argparse.ArgumentParser(
@@ -72,22 +75,22 @@ def parsed(words: Sequence[str] | None, about: str) -> Settings:
 
 def _add_requests(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--base-url", default=Settings.base_url)
+    add("--base-url", default=DEFAULTS.base_url)
     add("--endpoint", choices=ENDPOINTS, default=ENDPOINTS[0])
-    add("--model", default=Settings.model)
-    add("--num-prompts", type=_count, default=Settings.num_prompts)
-    add("--request-rate", type=_rate, default=Settings.request_rate, help="a second, or inf")
+    add("--model", default=DEFAULTS.model)
+    add("--num-prompts", type=_count, default=DEFAULTS.num_prompts)
+    add("--request-rate", type=_rate, default=DEFAULTS.request_rate, help="a second, or inf")
     add("--max-concurrency", type=_count, help="most requests at a time")
-    add("--random-input-len", dest="input_len", type=_count, default=Settings.input_len)
-    add("--random-output-len", dest="output_len", type=_count, default=Settings.output_len)
-    add("--seed", type=int, default=Settings.seed)
+    add("--random-input-len", dest="input_len", type=_count, default=DEFAULTS.input_len)
+    add("--random-output-len", dest="output_len", type=_count, default=DEFAULTS.output_len)
+    add("--seed", type=int, default=DEFAULTS.seed)
     add("--ignore-eos", action="store_true", help="fill the whole canvas: early_exit is false")
     add("--steps", type=_steps, help="denoising steps; by default one for each masked token")
     add("--stream", action=argparse.BooleanOptionalAction, default=True)
     views = ("text", "steps", "snapshots")
     add("--view", choices=views, default="text", help="what a stream shows")
-    add("--num-warmups", type=int, default=Settings.num_warmups)
-    add("--timeout-s", type=float, default=Settings.timeout_s, help="of one request")
+    add("--num-warmups", type=int, default=DEFAULTS.num_warmups)
+    add("--timeout-s", type=float, default=DEFAULTS.timeout_s, help="of one request")
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
@@ -98,10 +101,10 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     add("--serve", choices=("null", "embedded"), help="start a Serve of its own with this engine")
     add("--engine-alone", action="store_true", help="also without HTTP, in this process")
     add("--save-result", action="store_true", help="write the numbers as JSON")
-    add("--result-dir", default=Settings.result_dir)
+    add("--result-dir", default=DEFAULTS.result_dir)
     add("--result-filename", help="by default serve_DATE.json")
     add("--record", metavar="NAME", help="run and write the recorded scenarios instead")
-    add("--repeats", type=_count, default=Settings.repeats, help="of each recorded scenario")
+    add("--repeats", type=_count, default=DEFAULTS.repeats, help="of each recorded scenario")
 
 
 def _count(word: str) -> int:
