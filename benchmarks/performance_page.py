@@ -17,6 +17,8 @@ from benchmarks.gpu.model import SIZES
 from benchmarks.load_report import Load, verdict
 from benchmarks.markdown import Sections, table
 from benchmarks.roofline import Rates, block_ceiling, exact_ceiling
+from benchmarks.serving.report import Row as ServeRow
+from benchmarks.serving.report import Stage, rows_table, stages_table
 
 __all__ = ["performance_sections"]
 
@@ -53,6 +55,13 @@ class Record(Generic[Line]):
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeRecord(Record[ServeRow]):
+    """A run of `benchmarks.bench_serve`, with the stages of a request of one step."""
+
+    stages: tuple[Stage, ...]
+
+
 def performance_sections(results: Path) -> Sections:
     """Each table by its name."""
     return {
@@ -61,6 +70,8 @@ def performance_sections(results: Path) -> Sections:
         "frontier": partial(frontier, results),
         "approximate": partial(approximate, results),
         "roofline": roofline,
+        "serving": partial(serving, results),
+        "stages": partial(stages, results),
     }
 
 
@@ -136,6 +147,17 @@ def approximate(results: Path) -> str:
     return table(["setting", "mean loss", "worst loss", "token-forwards"], rows, 3)
 
 
+def serving(results: Path) -> str:
+    """What HTTP and Serve cost, from `benchmarks.bench_serve`."""
+    told = _serve_record(results)
+    return f"{told.where}\n\n{rows_table(told.rows)}"
+
+
+def stages(results: Path) -> str:
+    """Where the time of a request of one step goes, alone and beside long ones."""
+    return stages_table(_serve_record(results).stages)
+
+
 def roofline() -> str:
     """Ceilings of one request of Dream 7B in bfloat16, canvas 256, one token a step."""
     rows = []
@@ -150,6 +172,11 @@ def roofline() -> str:
 
 def _latest(record: type[Record[Line]], results: Path, pattern: str) -> Record[Line]:
     return TypeAdapter(record).validate_json(max(results.glob(pattern)).read_bytes())
+
+
+def _serve_record(results: Path) -> ServeRecord:
+    path = max(results.glob("serve_amd_2core_*.json"))
+    return TypeAdapter(ServeRecord).validate_json(path.read_bytes())
 
 
 def _cells(outcome: Outcome) -> Sequence[str]:

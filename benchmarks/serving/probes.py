@@ -5,32 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import aiohttp
-import numpy as np
 from ray import serve
 
+from benchmarks.serving.report import Stage, stages_of
 from benchmarks.serving.server import APP, served
-from benchmarks.serving.stages import PROBE, STAGES, StagedIngress, StagedReplica
+from benchmarks.serving.stages import PROBE, StagedIngress, StagedReplica
 
-__all__ = ["Stage", "probe_stages", "stages_of"]
+__all__ = ["probe_stages"]
 
 LONG = {"max_tokens": 96, "steps": 96}
 SHORT = {"max_tokens": 1, "steps": 1}
 WARM_UPS = 30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """Milliseconds of one stage; beside: long requests that ran at the same time."""
-
-    beside: int
-    stage: str
-    p50_ms: float
-    p90_ms: float
 
 
 def probe_stages(beside: Sequence[int], num_probes: int) -> list[Stage]:
@@ -41,22 +29,6 @@ def probe_stages(beside: Sequence[int], num_probes: int) -> list[Stage]:
             times = asyncio.run(_probed(url, number, num_probes))
             found += stages_of(times, number)
         return found
-
-
-def stages_of(times: Mapping[str, Sequence[float]], beside: int) -> list[Stage]:
-    """From the times at which each probe was `sent` and reached each stage."""
-    names = ["sent", *STAGES]
-    spans = {b: np.subtract(times[b], times[a]) for a, b in pairwise(names)}
-    spans["all of them"] = np.subtract(times["received"], times["sent"])
-    return [
-        Stage(
-            beside=beside,
-            stage=STAGES.get(name, name),
-            p50_ms=1000 * float(np.quantile(seconds, 0.5)),
-            p90_ms=1000 * float(np.quantile(seconds, 0.9)),
-        )
-        for name, seconds in spans.items()
-    ]
 
 
 async def _probed(url: str, beside: int, num_probes: int) -> dict[str, list[float]]:

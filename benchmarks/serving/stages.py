@@ -24,25 +24,10 @@ from deployments.replica_client import ServeReplicas
 from dream import Completion, Engine, Request
 from dream.engine.async_engine import made_apart
 
-__all__ = ["PROBE", "STAGES", "StagedIngress", "StagedReplica"]
+__all__ = ["PROBE", "StagedIngress", "StagedReplica"]
 
 PROBE = "probe"
 """How the `x-request-id` of a probe begins."""
-
-STAGES = {
-    "ingress": "proxy, and its call to the ingress",
-    "body": "body, asked of the proxy",
-    "call": "reading the request",
-    "replica": "handle call to the replica",
-    "encoded": "tokens, checks",
-    "admitted": "waiting for the running step",
-    "stepped": "its own step",
-    "filled": "delivery, text",
-    "answered": "result, back through the handle",
-    "responded": "writing the response",
-    "received": "response, back through the proxy",
-}
-"""What happens until each stage is reached; the first is counted from the sending."""
 
 Times = dict[str, list[float]]
 
