@@ -28,11 +28,11 @@ __all__ = ["Alone", "run_alone"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alone:
-    """Seconds on the clock and of the processor, and the tokens that they gave."""
+    """Seconds on the clock and of the processor, and the masks that they filled."""
 
     seconds: float
     cpu_s: float
-    completion_tokens: int
+    masks: int
 
 
 def run_alone(settings: Settings, given: Sequence[Sequence[int]]) -> Alone:
@@ -46,7 +46,7 @@ def run_alone(settings: Settings, given: Sequence[Sequence[int]]) -> Alone:
         return Alone(
             seconds=time.perf_counter() - start,
             cpu_s=time.process_time() - cpu_start,
-            completion_tokens=sum(one.usage.completion_tokens for one in done),
+            masks=len(done) * settings.output_len,
         )
     finally:
         engine.shutdown()

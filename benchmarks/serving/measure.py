@@ -28,7 +28,7 @@ def measure(settings: Settings) -> Summary:
     done = asyncio.run(run(settings, given))
     used = cpu_since(before, processes)
     alone = run_alone(settings, given) if settings.engine_alone else None
-    return summarize(done, settings.percentiles, used, alone)
+    return summarize(done, settings, used, alone)
 
 
 def _processes(base_url: str) -> Mapping[int, str]:

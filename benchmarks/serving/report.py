@@ -35,8 +35,8 @@ TOTAL = "all of them"
 class Row:
     """One scenario on one engine: medians of its repeats.
 
-    proxy_ms, ingress_ms, replica_ms: of the processor, a request. cpu_us, alone_us: of the
-    processor, a token: all of them over HTTP, and the engine without it.
+    tokens_per_s: masks filled. proxy_ms, ingress_ms, replica_ms: of the processor, a request.
+    cpu_us, alone_us: of the processor, a token: all three together, and the engine without HTTP.
     """
 
     engine: str

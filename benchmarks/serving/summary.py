@@ -31,7 +31,8 @@ class Summary:
     """Of the requests that succeeded; rates count a second of the whole run.
 
     cpu_ms: processor milliseconds a request of proxy, ingress and replica, where they run here.
-    cpu_us_per_token: of all of them. alone_us_per_token: of the engine without HTTP.
+    cpu_us_per_token: of all of them, for each mask there was, as tokens behind an EOS are not among
+    `completion_tokens`. alone_us_per_token: of the engine without HTTP.
     """
 
     successful: int
@@ -65,17 +66,15 @@ def spread(seconds: Sequence[float], percentiles: Sequence[float]) -> Spread | N
 
 
 def summarize(
-    run: Run,
-    percentiles: Sequence[float],
-    cpu: Mapping[str, float],
-    alone: Alone | None = None,
+    run: Run, settings: Settings, cpu: Mapping[str, float], alone: Alone | None = None
 ) -> Summary:
-    """cpu: processor seconds of each role during the run, warm-up included in neither."""
+    """cpu: processor seconds of each role during the run, without its warm-up."""
     good = [one for one in run.outcomes if one.error is None]
     errors = [one.error for one in run.outcomes if one.error is not None]
     tokens = sum(one.completion_tokens for one in good)
     forwards = sum(one.token_forwards for one in good)
     events = sum(one.num_events for one in good)
+    masks = len(good) * settings.output_len
     is_counted = bool(cpu) and not errors
     return Summary(
         successful=len(good),
@@ -90,10 +89,10 @@ def summarize(
         output_rate=tokens / run.seconds,
         token_forward_rate=forwards / run.seconds,
         event_rate=events / run.seconds,
-        metrics={name: spread(_values(good, name), percentiles) for name in METRICS},
+        metrics={name: spread(_values(good, name), settings.percentiles) for name in METRICS},
         cpu_ms={role: 1000 * s / len(good) for role, s in cpu.items()} if is_counted else {},
-        cpu_us_per_token=1e6 * sum(cpu.values()) / tokens if is_counted and tokens else None,
-        alone_us_per_token=None if alone is None else 1e6 * alone.cpu_s / alone.completion_tokens,
+        cpu_us_per_token=1e6 * sum(cpu.values()) / masks if is_counted else None,
+        alone_us_per_token=None if alone is None else 1e6 * alone.cpu_s / alone.masks,
     )
 
 

@@ -203,7 +203,7 @@ def test_numbers_of_a_run_count_what_succeeded():
     bad = Outcome(error="status 503", e2el_s=9.0)
     run = Run(outcomes=[GOOD, GOOD, bad], seconds=2.0)
 
-    found = summarize(run, [99.0], {"proxy": 1.0})
+    found = summarize(run, Settings(), {"proxy": 1.0})
 
     assert (found.successful, found.failed, found.errors) == (2, 1, {"status 503": 1})
     assert (found.request_rate, found.output_rate) == (1.0, 8.0)
@@ -215,9 +215,9 @@ def test_numbers_of_a_run_count_what_succeeded():
 
 def test_processor_time_is_shared_out_among_requests_and_tokens():
     run = Run(outcomes=[GOOD, GOOD], seconds=2.0)
-    alone = Alone(seconds=1.0, cpu_s=0.8, completion_tokens=16)
+    alone = Alone(seconds=1.0, cpu_s=0.8, masks=16)
 
-    found = summarize(run, [], {"proxy": 0.2, "replica": 1.4}, alone)
+    found = summarize(run, Settings(output_len=8), {"proxy": 0.2, "replica": 1.4}, alone)
 
     assert found.cpu_ms == pytest.approx({"proxy": 100.0, "replica": 700.0})
     assert found.cpu_us_per_token == pytest.approx(100_000)
@@ -235,7 +235,7 @@ def test_spread_has_mean_median_and_percentiles_in_milliseconds():
 
 def test_the_table_says_what_stands_for_inter_token_latency():
     settings = Settings(max_concurrency=2, percentiles=(99.0,))
-    text = table(summarize(Run(outcomes=[GOOD], seconds=2.0), [99.0], {"proxy": 0.25}), settings)
+    text = table(summarize(Run(outcomes=[GOOD], seconds=2.0), settings, {"proxy": 0.25}), settings)
 
     lines = {line[:40].strip(): line[40:].strip() for line in text.splitlines()}
     assert lines["Successful requests:"] == "1"
@@ -250,7 +250,7 @@ def test_the_table_says_what_stands_for_inter_token_latency():
 
 def test_the_table_shows_the_metrics_that_were_asked_for():
     nothing = Outcome(e2el_s=1.0)
-    found = summarize(Run(outcomes=[nothing], seconds=1.0), [99.0], {})
+    found = summarize(Run(outcomes=[nothing], seconds=1.0), Settings(), {})
 
     text = table(found, Settings(metrics=("ttft",)))
 
@@ -329,7 +329,7 @@ def test_the_same_requests_run_without_http():
 
     found = run_alone(settings, [[1, 2], [3, 4], [5, 6]])
 
-    assert found.completion_tokens == 15
+    assert found.masks == 15
     assert found.cpu_s > 0
 
 
