@@ -38,7 +38,7 @@ async def _probed(url: str, beside: int, num_probes: int) -> dict[str, list[floa
         is_over = asyncio.Event()
         busy = [asyncio.create_task(_keep_busy(session, is_over)) for _ in range(beside)]
         await asyncio.sleep(1)
-        _take_times()
+        await asyncio.to_thread(_take_times)
         own: dict[str, list[float]] = {"sent": [], "received": []}
         for number in range(num_probes):
             own["sent"].append(time.monotonic())

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks.hardware import describe
 from benchmarks.serving.measure import measure
 from benchmarks.serving.probes import probe_stages
-from benchmarks.serving.report import Row, medians, rows_table, stages_table
+from benchmarks.serving.report import Row, Stage, medians, rows_table, stages_table
 from benchmarks.serving.server import REPLICAS, served
 from benchmarks.serving.settings import Settings
 from benchmarks.serving.summary import Summary
 
-__all__ = ["record", "row_of"]
+__all__ = ["record", "row_of", "write"]
 
 ONE_STEP = Settings(
     num_prompts=200, input_len=16, output_len=1, steps=1, stream=False, ignore_eos=True
@@ -49,14 +50,28 @@ def record(name: str, repeats: int, results: Path) -> str:
                 rows.append(medians(found))
                 print(rows[-1], flush=True)
     stages = probe_stages(BESIDE, NUM_PROBES)
-    command = f"python -m benchmarks.bench_serve --record {name} --repeats {repeats}"
-    about = describe(command)
+    about = describe(f"python -m benchmarks.bench_serve --record {name} --repeats {repeats}")
+    return write(name, about, rows, stages, results)
+
+
+def write(
+    name: str,
+    about: Mapping[str, str],
+    rows: Sequence[Row],
+    stages: Sequence[Stage],
+    results: Path,
+) -> str:
+    """Tables and numbers; the path of both without its ending."""
     stem = results / f"serve_{name}_{about['date'][:7].replace('-', '')}"
     stem.parent.mkdir(parents=True, exist_ok=True)
     facts = "\n".join(f"- {key}: {value}" for key, value in about.items())
     parts = ["# The server over HTTP", facts, rows_table(rows), stages_table(stages)]
     stem.with_suffix(".md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    values = {"about": about, "rows": list(map(asdict, rows)), "stages": list(map(asdict, stages))}
+    values = {
+        "about": dict(about),
+        "rows": list(map(asdict, rows)),
+        "stages": list(map(asdict, stages)),
+    }
     stem.with_suffix(".json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     return str(stem)
 
