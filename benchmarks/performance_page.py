@@ -35,6 +35,8 @@ SHOWN_MODES = (
 )
 """Of 36 approximate settings; blocks of 4 and 8 give much the same."""
 
+SERVED = "serve_amd_2core_*.json"
+
 Line = TypeVar("Line")
 
 
@@ -56,8 +58,8 @@ class Record(Generic[Line]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServeRecord(Record[ServeRow]):
-    """A run of `benchmarks.bench_serve`, with the stages of a request of one step."""
+class StageRecord:
+    """The stages of a request of one step in a file of benchmarks/results."""
 
     stages: tuple[Stage, ...]
 
@@ -149,13 +151,14 @@ def approximate(results: Path) -> str:
 
 def serving(results: Path) -> str:
     """What HTTP and Serve cost, from `benchmarks.bench_serve`."""
-    told = _serve_record(results)
+    told = _latest(Record[ServeRow], results, SERVED)
     return f"{told.where}\n\n{rows_table(told.rows)}"
 
 
 def stages(results: Path) -> str:
     """Where the time of a request of one step goes, alone and beside long ones."""
-    return stages_table(_serve_record(results).stages)
+    path = max(results.glob(SERVED))
+    return stages_table(TypeAdapter(StageRecord).validate_json(path.read_bytes()).stages)
 
 
 def roofline() -> str:
@@ -172,11 +175,6 @@ def roofline() -> str:
 
 def _latest(record: type[Record[Line]], results: Path, pattern: str) -> Record[Line]:
     return TypeAdapter(record).validate_json(max(results.glob(pattern)).read_bytes())
-
-
-def _serve_record(results: Path) -> ServeRecord:
-    path = max(results.glob("serve_amd_2core_*.json"))
-    return TypeAdapter(ServeRecord).validate_json(path.read_bytes())
 
 
 def _cells(outcome: Outcome) -> Sequence[str]:
