@@ -17,6 +17,8 @@ from benchmarks.gpu.model import SIZES
 from benchmarks.load_report import Load, verdict
 from benchmarks.markdown import Sections, table
 from benchmarks.roofline import Rates, block_ceiling, exact_ceiling
+from benchmarks.serving.report import Row as ServeRow
+from benchmarks.serving.report import Stage, rows_table, stages_table
 
 __all__ = ["performance_sections"]
 
@@ -32,6 +34,8 @@ SHOWN_MODES = (
     "suffix 16, block 6",
 )
 """Of 36 approximate settings; blocks of 4 and 8 give much the same."""
+
+SERVED = "serve_amd_2core_*.json"
 
 Line = TypeVar("Line")
 
@@ -53,6 +57,13 @@ class Record(Generic[Line]):
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageRecord:
+    """The stages of a request of one step in a file of benchmarks/results."""
+
+    stages: tuple[Stage, ...]
+
+
 def performance_sections(results: Path) -> Sections:
     """Each table by its name."""
     return {
@@ -61,6 +72,8 @@ def performance_sections(results: Path) -> Sections:
         "frontier": partial(frontier, results),
         "approximate": partial(approximate, results),
         "roofline": roofline,
+        "serving": partial(serving, results),
+        "stages": partial(stages, results),
     }
 
 
@@ -134,6 +147,18 @@ def approximate(results: Path) -> str:
         mean, worst = statistics.mean(losses), max(losses)
         rows.append([setting, f"{mean:.3f}", f"{worst:.3f}", f"x {statistics.mean(shares):.2f}"])
     return table(["setting", "mean loss", "worst loss", "token-forwards"], rows, 3)
+
+
+def serving(results: Path) -> str:
+    """What HTTP and Serve cost, from `benchmarks.bench_serve`."""
+    told = _latest(Record[ServeRow], results, SERVED)
+    return f"{told.where}\n\n{rows_table(told.rows)}"
+
+
+def stages(results: Path) -> str:
+    """Where the time of a request of one step goes, alone and beside long ones."""
+    path = max(results.glob(SERVED))
+    return stages_table(TypeAdapter(StageRecord).validate_json(path.read_bytes()).stages)
 
 
 def roofline() -> str:

@@ -39,7 +39,7 @@ from dream.model.loader import checkpoint_files, resolve
 from dream.model.quantize import check_quantizer
 from dream.options import options_of
 
-__all__ = ["AppArgs", "AppError", "build_app"]
+__all__ = ["AppArgs", "AppError", "bind_app", "build_app"]
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -143,10 +143,15 @@ def build_app(args: AppArgs) -> serve.Application:
 
     AppError says what is wrong with the arguments, and with what this machine is to serve.
     """
-    engine, gate = args.engine, args.gate
     if not _is_for_a_cluster():
-        _check_this_machine(args.model, engine)
-        _check_keys(gate)
+        _check_this_machine(args.model, args.engine)
+        _check_keys(args.gate)
+    return bind_app(args, DreamReplica, Ingress)
+
+
+def bind_app(args: AppArgs, replica: type[DreamReplica], front: type) -> serve.Application:
+    """The app of a replica and an ingress class, unchecked; those of a benchmark may differ."""
+    engine = args.engine
     resources = replica_resources(
         device="cuda" if engine.device == "cuda" else "cpu", num_cpus=args.num_cpus
     )
@@ -158,17 +163,17 @@ def build_app(args: AppArgs) -> serve.Application:
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         graceful_shutdown_timeout_s=args.timeout_s,
         max_constructor_retry_count=args.start_attempts,
-    )(DreamReplica)
+    )(replica)
     ingress = serve.deployment(
         name="Ingress",
         max_ongoing_requests=INGRESS_REQUESTS,
         graceful_shutdown_timeout_s=args.timeout_s,
         max_constructor_retry_count=args.start_attempts,
-    )(Ingress)
+    )(front)
     replica_config = ReplicaConfig(
         model=args.model, engine=engine, max_token_forwards=args.max_token_forwards
     )
-    return ingress.bind(replicas.bind(replica_config), _ingress_config(args), gate)
+    return ingress.bind(replicas.bind(replica_config), _ingress_config(args), args.gate)
 
 
 HEALTH_CHECK_PERIOD_S = 2.0

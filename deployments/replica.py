@@ -14,7 +14,7 @@ from deployments.conversion import to_request
 from deployments.encoding import Encoder, EncoderBusy
 from deployments.facts import card_of
 from deployments.messages import CanvasRequest, CanvasResult, CanvasUpdate, ModelCard, Refusal, View
-from dream import AsyncEngine, Completion, EngineConfig, Fixed, Request, Template
+from dream import AsyncEngine, Completion, Engine, EngineConfig, Fixed, Request, Template
 from dream.engine.async_engine import warm_engine
 from dream.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
 from dream.growth import most_token_forwards
@@ -43,7 +43,7 @@ class DreamReplica:
     """
 
     def __init__(self, config: ReplicaConfig) -> None:
-        engine = warm_engine(config.model, config.engine)
+        engine = self.load(config)
         if engine.tokenizer is None:
             raise CheckpointError(f"{config.model}: serving text needs the tokenizer files")
         self._tokenizer = engine.tokenizer
@@ -52,6 +52,10 @@ class DreamReplica:
         self._max_token_forwards = config.max_token_forwards
         self._encoder = Encoder(engine.tokenizer, engine.max_model_len)
         self._engine = AsyncEngine(engine)
+
+    def load(self, config: ReplicaConfig) -> Engine:
+        """The engine, warmed."""
+        return warm_engine(config.model, config.engine)
 
     async def generate(self, messages: Sequence[CanvasRequest]) -> list[CanvasResult] | Refusal:
         """Every canvas filled, in order; cancelling the call aborts all of them."""
