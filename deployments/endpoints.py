@@ -151,6 +151,7 @@ class Endpoints:
         with refusing(shape.param):
             messages = shape.messages(wanted, head.id, self._seed(wanted), presets)
         _check_special(messages, card, shape.param)
+        _check_cost(messages, self._config.max_token_forwards)
         record = record_of(request)
         if wanted.stream:
             updates = self._replicas.stream(messages, wanted.diffusion.view)
@@ -269,6 +270,17 @@ def _check_special(messages: Sequence[CanvasRequest], card: ModelCard, param: st
     wanted = {name for message in messages for name in message.stop_tokens}
     if not wanted <= set(card.special_tokens):
         raise ApiError("unsupported_parameter", "this model has no chat template", param=param)
+
+
+def _check_cost(messages: Sequence[CanvasRequest], most: int) -> None:
+    """Refuses before any queue what its holes alone make too dear; the replica knows the rest."""
+    holes = [message.template.num_masked for message in messages]
+    pairs = zip(messages, holes, strict=True)
+    cost = sum(num_masked * (message.params.steps or num_masked) for message, num_masked in pairs)
+    if cost > most:
+        asked = f"This asks for at least {cost} token-forwards"
+        message = f"{asked} (canvas tokens x steps x choices); at most {most} are allowed."
+        raise ApiError("compute_budget_exceeded", message)
 
 
 _PROXY_HEADERS = ("x-request-disconnect-disabled", "x-request-timeout-seconds")

@@ -28,6 +28,8 @@ class FakeReplicas:
         self.trouble = trouble
         self.delay_s = delay_s
         self.messages: list[CanvasRequest] = []
+        self.trouble_in_stream: Exception | None = None
+        self.delay_in_stream_s = 0.0
         self.ready = True
         self.preset: str | None = None
         self.special_tokens: tuple[str, ...] = ("<|im_start|>", "<|im_end|>")
@@ -50,6 +52,10 @@ class FakeReplicas:
             yield done
             return
         yield []
+        await asyncio.sleep(self.delay_in_stream_s)
+        if self.trouble_in_stream is not None:
+            yield [CanvasUpdate(index=0, step=1, steps=2, text="A")]
+            raise self.trouble_in_stream
         for index, (message, result) in enumerate(zip(messages, done, strict=True)):
             filled = [hole.text for hole in result.holes]
             text = message.template.join(filled) if message.is_whole else filled[0]

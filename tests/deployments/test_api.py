@@ -406,3 +406,45 @@ def test_a_bug_is_told_by_an_id_and_nothing_else(client, replicas, given, is_use
     assert error_of(response) == (500, "internal_error", None)
     assert "secret" not in response.text
     assert (given in response.text) is is_used
+
+
+def test_what_holes_alone_make_too_dear_is_refused_before_any_replica_is_asked(client, replicas):
+    response = client.post("/v1/completions", json=COMPLETION | {"max_tokens": 40})
+
+    assert error_of(response) == (400, "compute_budget_exceeded", None)
+    assert replicas.messages == []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code"),
+    [(RuntimeError("secret"), "internal_error"), (ApiError("overloaded", "Full."), "overloaded")],
+)
+def test_a_failure_after_the_first_byte_is_an_error_in_the_stream(client, replicas, trouble, code):
+    replicas.trouble_in_stream = trouble
+
+    response = client.post("/v1/completions", json=COMPLETION | {"stream": True})
+
+    *_, last = [line for line in response.text.splitlines() if line]
+    assert response.status_code == 200
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == code
+    assert "[DONE]" not in response.text
+    assert "secret" not in response.text
+    assert response.headers["x-accel-buffering"] == "no"
+
+
+def test_a_stream_that_takes_too_long_says_so(client, replicas):
+    replicas.delay_in_stream_s = 5
+
+    response = client.post("/v1/completions", json=COMPLETION | {"stream": True})
+
+    *_, last = [line for line in response.text.splitlines() if line]
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "timeout"
+
+
+def test_a_chat_needs_a_model_with_turns(client, replicas):
+    replicas.special_tokens = ()
+    body = {"model": "org/dream", "messages": [{"role": "user", "content": "x"}], "max_tokens": 4}
+
+    response = client.post("/v1/chat/completions", json=body)
+
+    assert error_of(response) == (400, "unsupported_parameter", "messages")

@@ -21,7 +21,7 @@ CONFIG = IngressConfig(
     max_body_bytes=2**18,
     body_timeout_s=10,
     timeout_s=10,
-    max_token_forwards=1000,
+    max_token_forwards=10**9,
 )
 ANY_HOST = GateConfig(insecure_no_auth=True)
 APP = build_api(Endpoints(FakeReplicas(), CONFIG), ANY_HOST, has_docs=True)
