@@ -151,7 +151,7 @@ class Endpoints:
         with refusing(shape.param):
             messages = shape.messages(wanted, head.id, self._seed(wanted), presets)
         _check_special(messages, card, shape.param)
-        _check_cost(messages, self._config.max_token_forwards)
+        _check_cost(messages, card, self._config.max_token_forwards)
         record = record_of(request)
         if wanted.stream:
             updates = self._replicas.stream(messages, wanted.diffusion.view)
@@ -272,9 +272,14 @@ def _check_special(messages: Sequence[CanvasRequest], card: ModelCard, param: st
         raise ApiError("unsupported_parameter", "this model has no chat template", param=param)
 
 
-def _check_cost(messages: Sequence[CanvasRequest], most: int) -> None:
-    """Refuses before any queue what its holes alone make too dear; the replica knows the rest."""
+def _check_cost(messages: Sequence[CanvasRequest], card: ModelCard, most: int) -> None:
+    """Refuses before any queue what its holes alone make too dear; the replica knows the rest.
+
+    It also says which field is too long, where one is.
+    """
     holes = [message.template.num_masked for message in messages]
+    if max(holes) > card.max_model_len:
+        return
     pairs = zip(messages, holes, strict=True)
     cost = sum(num_masked * (message.params.steps or num_masked) for message, num_masked in pairs)
     if cost > most:
