@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar, get_args
 from uuid import uuid4
@@ -22,8 +22,8 @@ from deployments.conversion import Head, Presets, usage_of
 from deployments.errors import ApiError
 from deployments.framework import unexpected
 from deployments.limits import LIMITS
-from deployments.messages import CanvasRequest, CanvasUpdate, ModelCard, Refusal
-from deployments.refusals import from_refusal, refusing
+from deployments.messages import CanvasUpdate, ModelCard, Refusal
+from deployments.refusals import check_cost, check_special, from_refusal, refusing
 from deployments.replica_client import Replicas
 from deployments.requests import GenerationRequest
 from deployments.responses import (
@@ -150,8 +150,8 @@ class Endpoints:
         presets = self._presets(card)
         with refusing(shape.param):
             messages = shape.messages(wanted, head.id, self._seed(wanted), presets)
-        _check_special(messages, card, shape.param)
-        _check_cost(messages, card, self._config.max_token_forwards)
+        check_special(messages, card, shape.param)
+        check_cost(messages, card, self._config.max_token_forwards)
         record = record_of(request)
         if wanted.stream:
             updates = self._replicas.stream(messages, wanted.diffusion.view)
@@ -263,29 +263,6 @@ def _shown_preset(default: str | None, recognised: str | None) -> ModelPreset | 
 def _shown_quality(presets: Presets) -> dict[str, dict[str, int | float | str | None]]:
     preset = presets.sampling or presets.model
     return {name: dict(quality_of(preset, name)) for name in QUALITIES}  # type: ignore[arg-type]
-
-
-def _check_special(messages: Sequence[CanvasRequest], card: ModelCard, param: str) -> None:
-    """A chat needs tokens that not every checkpoint has."""
-    wanted = {name for message in messages for name in message.stop_tokens}
-    if not wanted <= set(card.special_tokens):
-        raise ApiError("unsupported_parameter", "this model has no chat template", param=param)
-
-
-def _check_cost(messages: Sequence[CanvasRequest], card: ModelCard, most: int) -> None:
-    """Refuses before any queue what its holes alone make too dear; the replica knows the rest.
-
-    It also says which field is too long, where one is.
-    """
-    holes = [message.template.num_masked for message in messages]
-    if max(holes) > card.max_model_len:
-        return
-    pairs = zip(messages, holes, strict=True)
-    cost = sum(num_masked * (message.params.steps or num_masked) for message, num_masked in pairs)
-    if cost > most:
-        asked = f"This asks for at least {cost} token-forwards"
-        message = f"{asked} (canvas tokens x steps x choices); at most {most} are allowed."
-        raise ApiError("compute_budget_exceeded", message)
 
 
 _PROXY_HEADERS = ("x-request-disconnect-disabled", "x-request-timeout-seconds")
