@@ -3,53 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
-from deployments.assembly import CanvasText, Decode
+from deployments.assembly import CanvasText
 from deployments.conversion import to_result
+from deployments.letters import Letters, with_logprobs
 from deployments.messages import (
     CanvasMap,
     CanvasRequest,
     CanvasResult,
     CanvasUpdate,
-    FilledHole,
     SetToken,
     StepMap,
-    TokenReport,
     Trace,
     View,
 )
-from dream import Completion, Request, StepEvent, TokenLogprobs
+from dream import Completion, Request, StepEvent
 from dream.growth import grown
 from dream.template import Hole
 
-__all__ = ["CanvasStream", "Letters"]
+__all__ = ["CanvasStream"]
 
 SILENCE_S = 1.0
 """After so long an update comes even without news, as what keeps a connection awake."""
 
 MASK = "\u2591"
 """What a mask looks like in a snapshot."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Letters:
-    """What tokens stand for: text of several, bytes of one; and the tokens that end a hole."""
-
-    decode: Decode
-    token_bytes: Callable[[int], bytes]
-    end_ids: Collection[int]
-
-    def token(self, position: int, token_id: int, confidence: float | None = None) -> SetToken:
-        """A token with its text, and with its bytes where these are no whole characters."""
-        data = self.token_bytes(token_id)
-        text = data.decode("utf-8", "replace")
-        is_whole = text.encode("utf-8") == data
-        return SetToken(position, token_id, text, confidence, None if is_whole else tuple(data))
 
 
 class CanvasStream:
@@ -78,6 +61,7 @@ class CanvasStream:
         self._told_at = self._began_at
         self._sent = ""
         self._cost = 0
+        self._next_snapshot = 0
         self._attempt = 0
         self._attempted = request
         self._is_mapped = message.has_trace or (view is not None and view.mode == "steps")
@@ -118,8 +102,9 @@ class CanvasStream:
             return None
         text = self._new_text(event)
         snapshot = None
-        if self._shows("snapshots") and event.step % self._view.every == 0:
+        if self._shows("snapshots") and event.step >= self._next_snapshot:
             snapshot = self._snapshot()
+            self._next_snapshot = (event.step // self._view.every + 1) * self._view.every
         if not self._shows("steps"):
             opened = step = None
         is_news = bool(text or opened or step or snapshot)
@@ -137,10 +122,11 @@ class CanvasStream:
         result = self._result(completion, tail, now)
         text = self._shown([hole.text for hole in result.holes])
         assert text.startswith(self._sent), "finished text never changes"
+        steps = self._attempted.params.steps or self._attempted.template.num_masked
         return CanvasUpdate(
             index=self._index,
-            step=completion.usage.steps,
-            steps=completion.usage.steps,
+            step=steps,
+            steps=steps,
             text=text[len(self._sent) :] if self._view is not None else "",
             tail=tail if self._shows("steps") else (),
             result=result,
@@ -165,6 +151,7 @@ class CanvasStream:
             self._attempted = larger
             self._attempt += 1
         self._ids.clear()
+        self._next_snapshot = 0
         if not self._is_mapped:
             return None
         self._maps.append(self._map())
@@ -172,14 +159,14 @@ class CanvasStream:
 
     def _map(self) -> CanvasMap:
         template, params = self._attempted.template, self._attempted.params
-        fixed: list[tuple[int, str]] = []
+        fixed: list[SetToken] = []
         position = 0
         for segment in template.segments:
             if isinstance(segment, Hole):
                 position += segment.num_tokens
                 continue
             for token_id in segment.token_ids:
-                fixed.append((position, self._letters.token(position, token_id).text))
+                fixed.append(self._letters.token(position, token_id))
                 position += 1
         return CanvasMap(
             length=template.num_tokens,
@@ -189,7 +176,7 @@ class CanvasStream:
         )
 
     def _step_map(self, event: StepEvent) -> StepMap:
-        has_confidence = self._view is None or self._view.has_confidence
+        has_confidence = self._message.has_confidence
         committed = zip(event.positions, event.token_ids, event.confidences, strict=True)
         tokens = tuple(
             self._letters.token(place, token, sure if has_confidence else None)
@@ -268,31 +255,8 @@ class CanvasStream:
         plain = to_result(self._message, completion, self._letters.decode)
         return replace(
             plain,
-            holes=self._with_logprobs(plain.holes, completion),
+            holes=with_logprobs(plain.holes, completion, self._letters),
             queue_s=first_at - self._began_at,
             denoise_s=now - first_at,
             trace=trace,
         )
-
-    def _with_logprobs(
-        self, holes: Sequence[FilledHole], completion: Completion
-    ) -> tuple[FilledHole, ...]:
-        """The holes with the log-probabilities of the tokens that their text shows."""
-        known = completion.logprobs
-        if known is None:
-            return tuple(holes)
-        found = []
-        for hole, span in zip(holes, completion.spans, strict=True):
-            room, reports = len(hole.text.encode()), []
-            for place, token_id in enumerate(span.token_ids, start=span.start):
-                data = self._letters.token_bytes(token_id)
-                if room <= 0 or place not in known:
-                    break
-                room -= len(data)
-                reports.append(self._report(data, known[place]))
-            found.append(replace(hole, logprobs=tuple(reports)))
-        return tuple(found)
-
-    def _report(self, data: bytes, one: TokenLogprobs) -> TokenReport:
-        top = tuple((self._letters.token_bytes(token), value) for token, value in one.top)
-        return TokenReport(data, one.logprob, top)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Generic, TypeVar
 
@@ -68,15 +69,18 @@ class ChunkStream(Generic[Wanted, Given]):
         for update in first:
             for chunk in self._of(update):
                 yield event(chunk)
+        clock = asyncio.get_running_loop().time
+        sent_at = clock()
         async for batch in with_pauses(updates, PAUSE_S, deadline):
-            if batch is None:
-                step, steps = self._latest
-                yield comment(f"step {step}/{steps}")
-                continue
-            assert isinstance(batch, list), "a refusal is the first item"
-            for update in batch:
+            assert not isinstance(batch, Refusal), "a refusal is the first item"
+            for update in batch or ():
                 for chunk in self._of(update):
+                    sent_at = clock()
                     yield event(chunk)
+            if clock() - sent_at >= PAUSE_S:
+                step, steps = self._latest
+                sent_at = clock()
+                yield comment(f"step {step}/{steps}")
         results = [self._results[index] for index in range(len(self._messages))]
         usage = usage_of(results, self._shape.num_templates(self._wanted))
         self._record.count(usage)

@@ -127,7 +127,7 @@ def to_result(message: CanvasRequest, completion: Completion, decode: Decode) ->
     holes = zip(completion.spans, cut, strict=True)
     return CanvasResult(
         holes=tuple(_filled_hole(span, text) for span, text in holes),
-        finish_reason="stop" if cut != texts else completion.finish_reason,
+        finish_reason="stop" if all(map(_has_ended, completion.spans, texts, cut)) else "length",
         num_canvas_tokens=len(completion.token_ids),
         usage=completion.usage,
     )
@@ -208,6 +208,7 @@ def canvases(
             stop=tuple(request.stop or ()),
             logprobs=request.num_logprobs,
             has_trace=request.diffusion.trace,
+            has_confidence=request.diffusion.confidence,
         )
         for index, (template, share) in enumerate(pairs)
     ]
@@ -223,6 +224,11 @@ def _params(request: GenerationRequest, presets: Presets) -> SamplingParams:
     if (quality := request.quality) is not None:
         own = with_defaults(quality_of(preset or presets.model, quality), own)
     return SamplingParams(**{"steps": None} | with_preset(preset, own))
+
+
+def _has_ended(span: Span, text: str, cut: str) -> bool:
+    """Whether a hole ended before its last token, or at a stop string."""
+    return cut != text or len(span.token_ids) < span.end - span.start
 
 
 def _filled_hole(span: Span, text: str) -> FilledHole:
@@ -244,7 +250,7 @@ def diffusion_of(message: CanvasRequest, result: CanvasResult, seed: int) -> Cho
         params["steps"] = result.usage.steps
     if message.params.order != "confidence":
         params["alg"] = None
-    trace = None if result.trace is None else told(result.trace, result.usage.steps)
+    trace = None if result.trace is None else told(result.trace)
     return ChoiceDiffusion(seed=seed, resolved=Resolved.model_validate(params), trace=trace)
 
 

@@ -11,7 +11,6 @@ from deployments.messages import CanvasMap, CanvasUpdate, SetToken, StepMap, Tra
 
 __all__ = ["CanvasEvent", "DoneEvent", "Event", "SnapshotEvent", "StepEvent", "events_of", "told"]
 
-Placed = tuple[int, str]
 Committed = tuple[int, int, str, float | None] | tuple[int, int, str, float | None, list[int]]
 """Position, token id, text, confidence; and the bytes where they are no whole characters."""
 
@@ -21,11 +20,11 @@ class _Event(BaseModel):
 
 
 class CanvasEvent(_Event):
-    """Before the first step: given tokens by position; with `grow_to` again before each attempt."""
+    """Before the first step: the given tokens; with `grow_to` again before each attempt."""
 
     event: Literal["canvas"] = "canvas"
     length: int
-    fixed: list[Placed]
+    fixed: list[Committed]
     steps: int
     attempt: int
 
@@ -69,19 +68,19 @@ def events_of(update: CanvasUpdate, *, has_end: bool) -> Iterator[Event]:
         yield DoneEvent(steps=update.steps, tail=_set(update.tail))
 
 
-def told(trace: Trace, steps: int) -> list[Event]:
+def told(trace: Trace) -> list[Event]:
     """A whole trace in order."""
     events: list[Event] = []
     for canvas in trace.canvases:
         events.append(_canvas(canvas))
         events += [_step(step) for attempt, step in trace.steps if attempt == canvas.attempt]
-    return [*events, DoneEvent(steps=steps, tail=_set(trace.tail))]
+    return [*events, DoneEvent(steps=trace.canvases[-1].steps, tail=_set(trace.tail))]
 
 
 def _canvas(canvas: CanvasMap) -> CanvasEvent:
     return CanvasEvent(
         length=canvas.length,
-        fixed=list(canvas.fixed),
+        fixed=_set(canvas.fixed),
         steps=canvas.steps,
         attempt=canvas.attempt,
     )

@@ -56,7 +56,8 @@ def completion_logprobs(hole: FilledHole) -> CompletionLogprobs | None:
         return None
     reports = hole.logprobs
     texts = [_text(report.data) for report in reports]
-    offsets = [sum(map(len, texts[:n])) for n in range(len(texts))]
+    joined = [b"".join(report.data for report in reports[:n]) for n in range(len(reports))]
+    offsets = [len(data.decode("utf-8", "ignore")) for data in joined]
     tops = [{_text(data): value for data, value in report.top} for report in reports]
     return CompletionLogprobs(
         tokens=texts,
@@ -79,4 +80,8 @@ def _token(report: TokenReport) -> TokenLogprob:
 
 
 def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
+    """The text of a token; OpenAI's notation of its bytes where they are no whole characters."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)

@@ -26,7 +26,8 @@ class CanvasRequest:
     logprobs: as of `dream.Request`. stop: strings that end a hole, stop_tokens: special tokens that
     do; neither cuts fixed text. is_whole: whether its text is that of the whole template, or that
     of the first hole alone.
-    has_trace: whether the result says what each step committed.
+    has_trace: whether the result says what each step committed. has_confidence: whether steps show
+    probabilities.
     """
 
     id: str
@@ -39,6 +40,7 @@ class CanvasRequest:
     stop_tokens: tuple[str, ...] = ()
     is_whole: bool = False
     has_trace: bool = False
+    has_confidence: bool = True
 
     @property
     def canvas(self) -> TextTemplate:
@@ -50,12 +52,11 @@ class CanvasRequest:
 class View:
     """What a stream shows: finished text, each step's tokens too, or now and then all there is.
 
-    every: steps from one snapshot to the next. has_confidence: whether steps show probabilities.
+    every: steps from one snapshot to the next.
     """
 
     mode: StreamMode = "text"
     every: int = 1
-    has_confidence: bool = True
 
 
 class SetToken(NamedTuple):
@@ -73,7 +74,7 @@ class CanvasMap:
     """A canvas before its first step; attempt: how many smaller ones it follows (`grow_to`)."""
 
     length: int
-    fixed: tuple[tuple[int, str], ...]
+    fixed: tuple[SetToken, ...]
     steps: int
     attempt: int = 0
 

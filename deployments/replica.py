@@ -8,11 +8,12 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass
 
 from deployments.autoscaling import METRIC
-from deployments.canvas_stream import CanvasStream, Letters
+from deployments.canvas_stream import CanvasStream
 from deployments.coalescing import coalesced
 from deployments.conversion import to_request
 from deployments.encoding import Encoder, EncoderBusy
 from deployments.facts import card_of
+from deployments.letters import Letters
 from deployments.messages import CanvasRequest, CanvasResult, CanvasUpdate, ModelCard, Refusal, View
 from dream import AsyncEngine, Completion, Engine, EngineConfig, Fixed, Request, Template
 from dream.engine.async_engine import warm_engine
@@ -48,6 +49,7 @@ class DreamReplica:
             raise CheckpointError(f"{config.model}: serving text needs the tokenizer files")
         self._tokenizer = engine.tokenizer
         self._end_ids = engine.eos_token_ids
+        self._vocab_size = engine.vocab_size
         self._card = card_of(engine, config.model)
         self._max_token_forwards = config.max_token_forwards
         self._encoder = Encoder(engine.tokenizer, engine.max_model_len)
@@ -87,6 +89,8 @@ class DreamReplica:
 
     async def tokenize(self, template: TextTemplate) -> list[int] | Refusal:
         """Token ids of a template without holes."""
+        if not template.pieces:
+            return []
         try:
             (encoded,) = await self._encoder.encode([template])
         except (InvalidRequest, EncoderBusy) as error:
@@ -95,8 +99,8 @@ class DreamReplica:
 
     def detokenize(self, token_ids: Sequence[int]) -> str | Refusal:
         """Text of token ids, special tokens by their names."""
-        if token_ids and max(token_ids) >= len(self._tokenizer):
-            allowed = f"ids below {len(self._tokenizer)}"
+        if token_ids and max(token_ids) >= self._vocab_size:
+            allowed = f"ids below {self._vocab_size}"
             return _refusal(InvalidRequest("tokens", max(token_ids), allowed))
         return b"".join(map(self._tokenizer.token_bytes, token_ids)).decode("utf-8", "replace")
 

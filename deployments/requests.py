@@ -129,9 +129,12 @@ class GenerationRequest(_Wire):
         return self.diffusion.quality or (None if effort is None else QUALITY_OF[effort])
 
     @model_validator(mode="after")
-    def _check_stream_options(self) -> Self:
+    def _options_agree(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise refused("null without stream", param="stream_options")
+        effort, quality = self.reasoning_effort, self.diffusion.quality
+        if effort is not None and quality not in (None, QUALITY_OF[effort]):
+            raise refused("what diffusion.quality says, or without it", param="reasoning_effort")
         return self
 
 
@@ -243,6 +246,8 @@ class InfillRequest(GenerationRequest):
     @model_validator(mode="after")
     def _holes_are_few_and_named_apart(self) -> InfillRequest:
         check_prefix(self.messages or [])
+        if self.top_logprobs and not self.logprobs:
+            raise refused("null or 0 without logprobs", param="top_logprobs")
         holes = [segment for segment in self.segments if segment.hole is not None]
         if not 1 <= len(holes) <= MAX_HOLES:
             raise refused(f"1 to {MAX_HOLES} of them are holes", param="segments")

@@ -38,15 +38,13 @@ class AnswerOptions(BaseModel):
     stream_every: Annotated[int, Field(ge=1, le=MAX_STEPS)] = Field(
         1, description="Steps from one snapshot of a stream to the next"
     )
-    confidence: bool = Field(
-        True, description="Whether the steps of a stream show the probability of each token"
-    )
+    confidence: bool = Field(True, description="Whether steps show the probability of each token")
     trace: bool = Field(False, description="Whether the answer says what each step committed")
 
     @property
     def view(self) -> View:
         """What the stream shows."""
-        return View(mode=self.stream, every=self.stream_every, has_confidence=self.confidence)
+        return View(mode=self.stream, every=self.stream_every)
 
 
 class StreamOptions(BaseModel):

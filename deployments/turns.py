@@ -53,7 +53,8 @@ Content = Annotated[
 class Message(BaseModel):
     """A turn of the chat; `prefix`: the answer goes on where this last turn of the assistant ends.
 
-    `name` is accepted, but the chat template has no place for it.
+    `name` is accepted, but the chat template has no place for it. `refusal` and `tool_calls` are
+    null in answers, which may be sent back as they came.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -62,6 +63,8 @@ class Message(BaseModel):
     content: Content
     name: Annotated[str, Field(max_length=64)] | None = None
     prefix: bool = False
+    refusal: None = None
+    tool_calls: None = None
 
 
 Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]

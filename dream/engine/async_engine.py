@@ -198,8 +198,8 @@ class AsyncEngine:
             caller = self._callers[event.request_id]
             caller.emit(event)
             if caller.closes is not None and caller.closes(event):
-                caller.emit(self._engine.close(event.request_id))
                 del self._callers[event.request_id]
+                caller.emit(self._engine.close(event.request_id))
         for completion in self._engine.collect():
             self._callers.pop(completion.id).emit(completion)
 

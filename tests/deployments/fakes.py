@@ -30,6 +30,7 @@ class FakeReplicas:
         self.messages: list[CanvasRequest] = []
         self.trouble_in_stream: Exception | None = None
         self.delay_in_stream_s = 0.0
+        self.silent_updates = 0
         self.ready = True
         self.preset: str | None = None
         self.special_tokens: tuple[str, ...] = ("<|im_start|>", "<|im_end|>")
@@ -53,6 +54,9 @@ class FakeReplicas:
             return
         yield []
         await asyncio.sleep(self.delay_in_stream_s)
+        for _ in range(self.silent_updates):
+            await asyncio.sleep(0.01)
+            yield [CanvasUpdate(index=0, step=1, steps=2)]
         if self.trouble_in_stream is not None:
             yield [CanvasUpdate(index=0, step=1, steps=2, text="A")]
             raise self.trouble_in_stream

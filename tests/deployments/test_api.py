@@ -448,3 +448,23 @@ def test_a_chat_needs_a_model_with_turns(client, replicas):
     response = client.post("/v1/chat/completions", json=body)
 
     assert error_of(response) == (400, "unsupported_parameter", "messages")
+
+
+def test_silence_is_broken_by_comments_also_while_steps_without_text_go_on(
+    client, replicas, monkeypatch
+):
+    monkeypatch.setattr("deployments.chunk_stream.PAUSE_S", 0.02)
+    replicas.silent_updates = 8
+
+    response = client.post("/v1/completions", json=COMPLETION | {"stream": True})
+
+    assert response.text.count(": step 1/2") >= 1
+    assert response.text.endswith("data: [DONE]\n\n")
+
+
+def test_two_names_of_quality_agree(client):
+    both = {"reasoning_effort": "low", "diffusion": {"quality": "best"}}
+
+    response = client.post("/v1/completions", json=COMPLETION | both)
+
+    assert error_of(response) == (400, "invalid_value", "reasoning_effort")

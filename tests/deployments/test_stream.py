@@ -114,7 +114,7 @@ def test_the_steps_of_a_stream_replay_to_the_canvas(replica, message):
         if update.canvas is not None:
             canvas.clear()
             length = update.canvas.length
-            fixed = {place for place, _ in update.canvas.fixed}
+            fixed = {token.position for token in update.canvas.fixed}
         if update.set is not None:
             for token in update.set.set:
                 assert token.position not in canvas, "an open position is set once"
@@ -209,3 +209,47 @@ def test_a_refusal_is_the_only_item_of_a_stream(replica):
 
     (item,) = asyncio.run(run())
     assert isinstance(item, Refusal)
+
+
+def test_log_probabilities_are_those_of_the_text_that_a_stop_string_cuts(replica):
+    params = SamplingParams(steps=None, order="left_to_right", temperature=2.0, seed=1)
+    cut = CanvasRequest(
+        id="a",
+        template=TextTemplate(["The", Hole(40)]),
+        params=params,
+        stop=("a", "e", "1"),
+        logprobs=2,
+    )
+
+    for seed in range(6):
+        asked = replace(cut, params=replace(params, seed=seed))
+        (result,) = asyncio.run(replica.generate([asked]))  # type: ignore[misc]
+        hole = result.holes[0]
+        shown = b"".join(report.data for report in hole.logprobs).decode("utf-8", "replace")
+        assert shown == hole.text
+
+
+def test_snapshots_come_at_the_first_step_of_each_interval_that_runs(replica):
+    params = SamplingParams(steps=100)
+    asked = CanvasRequest(id="a", template=TextTemplate(["S:10", Hole(10)]), params=params)
+
+    updates = told(replica, asked, View(mode="snapshots", every=10))
+
+    steps = [update.step for update in updates if update.snapshot is not None]
+    assert len(steps) >= 1
+    assert len({step // 10 for step in steps}) == len(steps)
+
+
+def test_an_answer_has_stopped_only_where_every_hole_has(replica):
+    params = SamplingParams(steps=None)
+    pieces = ["S:1034/0402/2100/4021=", Hole(4), "/3412/", Hole(4), "/4", Hole(1)]
+    asked = CanvasRequest(
+        id="a", template=TextTemplate(pieces), params=params, stop=("12",), is_whole=True
+    )
+
+    (result,) = asyncio.run(replica.generate([asked]))  # type: ignore[misc]
+
+    cut = [len(hole.text) < hole.num_tokens for hole in result.holes]
+    assert any(cut)
+    assert not all(cut)
+    assert result.finish_reason == "length"
