@@ -364,7 +364,7 @@ def small(server) -> Iterator[str]:
     args = AppArgs(
         model="embedded",
         timeout_s=2,
-        body_timeout_s=0.5,
+        body_timeout_s=3,
         max_ongoing_requests=1,
         max_queued_requests=1,
     )
