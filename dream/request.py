@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from dream.errors import InvalidRequest
-from dream.params import SamplingParams
+from dream.params import MAX_STEPS, SamplingParams
 from dream.template import Template
 
-__all__ = ["MAX_LOGPROBS", "Completion", "FinishReason", "Request", "Span", "StepEvent"]
-__all__ += ["TokenLogprobs", "Usage"]
+__all__ = ["MAX_LOGPROBS", "Completion", "FinishReason", "Priority", "Request", "Span"]
+__all__ += ["StepEvent", "Timetable", "TokenLogprobs", "Usage"]
 
 FinishReason = Literal["stop", "length"]
+Priority = Literal["interactive", "batch"]
+
+Timetable = Sequence[tuple[int, int]]
+"""(at_step, steps): from step `at_step` on the timetable has `steps` steps in all."""
 
 MAX_LOGPROBS = 5
 """Most alternatives whose log-probabilities a request may ask for."""
@@ -26,6 +31,13 @@ class Request:
     stop_ids: tokens that end a hole as an EOS does, such as the end of a turn.
     logprobs: report the log-probability of each committed token, and so many of the most probable
     tokens with theirs; None reports none.
+    timetable: changes of the number of steps on the way, ascending; not with `grow_to`.
+
+    Of the other fields depends when it runs, and no token. key: whose it is; keys share the engine
+    in equal parts. group: requests of one key that came together and take turns as one; None is a
+    group of its own. priority: interactive work goes before batch work. deadline: seconds of any
+    clock; of requests that have one the earliest goes first. min_steps: the fewest steps that a
+    deadline may leave.
     """
 
     id: str
@@ -33,6 +45,12 @@ class Request:
     params: SamplingParams
     stop_ids: Collection[int] = ()
     logprobs: int | None = None
+    timetable: Timetable = ()
+    key: str = ""
+    group: str | None = None
+    priority: Priority = "interactive"
+    deadline: float | None = None
+    min_steps: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
@@ -43,6 +61,21 @@ class Request:
         if self.logprobs is not None and not _is_count(self.logprobs):
             allowed = f"None or an integer 0..{MAX_LOGPROBS}"
             raise InvalidRequest("logprobs", self.logprobs, allowed)
+        object.__setattr__(self, "timetable", tuple((at, steps) for at, steps in self.timetable))
+        self._check_timetable()
+
+    def _check_timetable(self) -> None:
+        if not self.timetable:
+            return
+        if self.params.grow_to is not None:
+            raise InvalidRequest("timetable", self.timetable, "none beside grow_to")
+        starts = [at for at, _ in self.timetable]
+        is_ascending = starts[0] >= 0 and all(
+            a < b for a, b in pairwise(starts)
+        )
+        if not is_ascending or not all(at < steps <= MAX_STEPS for at, steps in self.timetable):
+            allowed = f"pairs (at_step, steps), at_step ascending and below steps <= {MAX_STEPS}"
+            raise InvalidRequest("timetable", self.timetable, allowed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +98,10 @@ class StepEvent:
     positions: canvas positions, ascending. token_ids, confidences: one for each position.
     attempt: how many smaller canvases the request has filled before (`grow_to`).
     logprobs: one for each position, where the request asks for them.
+    steps: length of the timetable that this step belongs to.
+    forced_commits: how many of the tokens the commit rule did not allow.
+
+    All events of a request are all of its state: an engine goes on from them (`Engine.add`).
     """
 
     request_id: str
@@ -74,6 +111,8 @@ class StepEvent:
     confidences: Sequence[float]
     attempt: int = 0
     logprobs: Sequence[TokenLogprobs] | None = None
+    steps: int = 0
+    forced_commits: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +134,7 @@ class Usage:
     forced_commits: masks that the timetable or `min_commits` filled, and the rule did not allow.
     approximation: the approximate mode that ran, with its settings; None for exact decoding.
     bit_exact: whether the engine gives the same bits alone and in any batch.
+    timetable: how many steps it had from which step on; of the last attempt.
     """
 
     prompt_tokens: int
@@ -105,6 +145,7 @@ class Usage:
     forced_commits: int = 0
     approximation: str | None = None
     bit_exact: bool = False
+    timetable: Timetable = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
