@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 MODEL ?= embedded
 PORT ?= 8000
 
-.PHONY: demo test test-slow check format bench serve train clean
+.PHONY: demo test test-slow test-faults check format bench serve train clean
 
 demo: $(READY)
 	$(BIN)/python -m examples.demo
@@ -17,6 +17,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# Replicas, nodes and networks that fail under load.
+test-faults: $(READY)
+	$(BIN)/python -m pytest -m faults
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -70,9 +70,7 @@ class Request:
         if self.params.grow_to is not None:
             raise InvalidRequest("timetable", self.timetable, "none beside grow_to")
         starts = [at for at, _ in self.timetable]
-        is_ascending = starts[0] >= 0 and all(
-            a < b for a, b in pairwise(starts)
-        )
+        is_ascending = starts[0] >= 0 and all(a < b for a, b in pairwise(starts))
         if not is_ascending or not all(at < steps <= MAX_STEPS for at, steps in self.timetable):
             allowed = f"pairs (at_step, steps), at_step ascending and below steps <= {MAX_STEPS}"
             raise InvalidRequest("timetable", self.timetable, allowed)
