@@ -111,7 +111,7 @@ class EngineConfig:
     max_shared_tokens: int | None = field(
         default=None,
         metadata=declare(
-            "Tokens of a step up to which other keys join the one that leads it; none: 1024 on CUDA,"
+            "Tokens of a step up to which other keys join the one that leads; none: 1024 on CUDA,"
             " 0 on a CPU",
             BATCHING,
             (0, None),
