@@ -97,6 +97,7 @@ class Engine:
         self._scheduler = Scheduler(
             max_num_batched_tokens=config.max_num_batched_tokens,
             quantum=config.quantum,
+            max_shared_tokens=config.max_shared_tokens or 0,
             slots=SlotPool(config.max_cache_tokens),
             halves=bool(config.async_scheduling),
         )
