@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
@@ -40,8 +39,8 @@ class Callers:
     ) -> None:
         self._is_alive = is_alive
         self._check_every_s = check_every_s
-        self._calls: defaultdict[ActorHandle, list[End]] = defaultdict(list)
-        self._tasks: dict[ActorHandle, asyncio.Task[None]] = {}
+        self._calls: dict[ActorHandle, list[End]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @contextmanager
     def watching(self, caller: ActorHandle | None, end: End) -> Iterator[None]:
@@ -49,21 +48,24 @@ class Callers:
         if caller is None:
             yield
             return
-        self._calls[caller].append(end)
-        if caller not in self._tasks:
-            self._tasks[caller] = asyncio.create_task(self._watch(caller))
+        calls = self._calls.get(caller)
+        if calls is None:
+            calls = self._calls[caller] = []
+            task = asyncio.create_task(self._watch(caller, calls))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        calls.append(end)
         try:
             yield
         finally:
-            self._calls[caller].remove(end)
+            calls.remove(end)
 
-    async def _watch(self, caller: ActorHandle) -> None:
-        while self._calls[caller]:
-            await asyncio.sleep(self._check_every_s)
-            if self._calls[caller] and not await self._is_alive(caller):
-                for end in list(self._calls[caller]):
+    async def _watch(self, caller: ActorHandle, calls: list[End]) -> None:
+        await asyncio.sleep(self._check_every_s)
+        while calls:
+            if not await self._is_alive(caller):
+                for end in list(calls):
                     end()
                 break
-        del self._tasks[caller]
-        if not self._calls[caller]:
-            del self._calls[caller]
+            await asyncio.sleep(self._check_every_s)
+        del self._calls[caller]
