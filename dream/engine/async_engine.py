@@ -148,6 +148,11 @@ class AsyncEngine:
         if self._is_closed or not self._thread.is_alive():
             raise EngineError("the engine is shut down")
 
+    def abandon(self, reason: str) -> None:
+        """Give the engine up without waiting for its step; whoever waits gets an EngineError."""
+        self._error = EngineError(reason)
+        self._fail_all(EngineError(f"the engine is given up: {reason}"))
+
     def shutdown(self) -> None:
         """End the thread; whoever still waits gets an EngineError."""
         with self._wake:
@@ -168,7 +173,7 @@ class AsyncEngine:
                 self._backlog = self._engine.pending_token_forwards
                 self._deliver(events)
         except Exception as error:  # the one place: it reaches every caller
-            self._error = error
+            self._error = self._error or error
         self._fail_all(EngineError(f"the engine has stopped: {self._error or 'shut down'}"))
 
     def _step(self) -> list[StepEvent]:
