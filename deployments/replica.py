@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from ray.actor import ActorHandle
 
-from deployments.autoscaling import METRIC
+from deployments.autoscaling import METRIC, PACE
 from deployments.callers import Callers
 from deployments.canvas_stream import EVENTS_S, CanvasStream
 from deployments.coalescing import coalesced
@@ -17,6 +17,7 @@ from deployments.conversion import to_request
 from deployments.encoding import Encoder, EncoderBusy
 from deployments.facts import card_of
 from deployments.letters import Letters
+from deployments.live import applied
 from deployments.messages import CanvasRequest, CanvasUpdate, ModelCard, Refusal, View
 from dream import AsyncEngine, Completion, Engine, EngineConfig, Fixed, Request, Template
 from dream.engine.async_engine import warm_engine
@@ -29,11 +30,15 @@ __all__ = ["DreamReplica", "ReplicaConfig"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaConfig:
-    """Which model runs how; `max_token_forwards` bounds one call."""
+    """Which model runs how; `max_token_forwards` bounds one call.
+
+    max_step_s: age of a running step at which the replica counts as stalled.
+    """
 
     model: str
     engine: EngineConfig
     max_token_forwards: int
+    max_step_s: float = 120.0
 
 
 COALESCE_S = 0.02
@@ -57,7 +62,7 @@ class DreamReplica:
         self._end_ids = engine.eos_token_ids
         self._vocab_size = engine.vocab_size
         self._card = card_of(engine, config.model)
-        self._max_token_forwards = config.max_token_forwards
+        self._start = self._config = config
         self._encoder = Encoder(engine.tokenizer, engine.max_model_len)
         self._engine = AsyncEngine(engine)
         self._callers = Callers()
@@ -119,11 +124,26 @@ class DreamReplica:
         }
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What Serve hands to `BacklogPolicy`."""
+        """What Serve hands to `BacklogPolicy`: the work, and the pace once there is one."""
+        pace = self._engine.pace.token_forwards_per_s
+        return {**self.record_routing_stats(), **({} if pace is None else {PACE: pace})}
+
+    def record_routing_stats(self) -> dict[str, float]:
+        """What Serve hands to the `LeastWorkRouter` of every caller."""
         return {METRIC: float(self._engine.queued_token_forwards)}
 
+    def reconfigure(self, user_config: object) -> None:
+        """Changed limits, from now on; what is not valid is logged and changes nothing."""
+        self._config = applied(self._start, self._config, user_config)
+
     def check_health(self) -> None:
-        """Raises when the engine's thread is dead: Serve then replaces this actor."""
+        """Raises when the engine's thread is dead or its step stalled: Serve replaces this actor.
+
+        With a stalled step every call in flight fails at once, since Serve waits for their end.
+        """
+        age_s = self._engine.step_age_s
+        if age_s > self._config.max_step_s:
+            self._engine.abandon(f"its step takes {age_s:.0f} s already")
         self._engine.check_health()
 
     def close(self) -> None:
@@ -162,12 +182,13 @@ class DreamReplica:
 
     def _over_budget(self, requests: Sequence[Request]) -> Refusal | None:
         cost = sum(most_token_forwards(request) for request in requests)
-        if cost <= self._max_token_forwards:
+        most = self._config.max_token_forwards
+        if cost <= most:
             return None
         return Refusal(
             code="compute_budget_exceeded",
             message=f"This asks for {cost} token-forwards (canvas tokens x steps x choices); "
-            f"at most {self._max_token_forwards} are allowed.",
+            f"at most {most} are allowed.",
         )
 
     async def _updates(

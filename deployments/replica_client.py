@@ -39,6 +39,12 @@ AVOID_S = 10.0
 READY_FOR_S = 1.0
 """How long an answer about readiness is reused: probes are free, the controller is not."""
 
+RUNNING = ("RUNNING", "UPDATING")
+"""States of a replica that serves: it goes on while its `user_config` changes."""
+
+SETTLED = ("HEALTHY", "UPSCALING", "DOWNSCALING")
+"""States of a deployment that was up: without a replica, none was wanted, or one is being woken."""
+
 T = TypeVar("T")
 
 
@@ -63,7 +69,7 @@ class Replicas(Protocol):
         """What the model card shows."""
 
     async def is_ready(self) -> bool:
-        """Whether at least one warmed replica runs."""
+        """Whether a request is served: a warmed replica runs, or starts as soon as one comes."""
 
 
 class ServeReplicas:
@@ -146,14 +152,15 @@ class ServeReplicas:
         raise AssertionError("attempts have no end")
 
     async def is_ready(self) -> bool:
-        """Whether Serve counts a replica as running; it is not asked more than once a second.
+        """Whether Serve counts a replica as running, or none as enough while nobody asks.
 
+        It is not asked more than once a second.
         Serve and not a replica answers, because a call would wait behind the work of a full one.
         """
         async with self._asking:
             now = self._clock()
             if self._asked_at is None or now - self._asked_at >= READY_FOR_S:
-                self._is_ready = await asyncio.to_thread(self._has_running_replica)
+                self._is_ready = await asyncio.to_thread(self._can_serve)
                 self._asked_at = now
             return self._is_ready
 
@@ -162,14 +169,16 @@ class ServeReplicas:
         if not self._is_ready and not await self.is_ready():
             raise ApiError("model_loading", "The model is still loading.", retry_after_s=5)
 
-    def _has_running_replica(self) -> bool:
+    def _can_serve(self) -> bool:
         application = serve.status().applications.get(self._app_name)
         if application is None:
             return False
         deployment = application.deployments.get(self._handle.deployment_name)
         if deployment is None:
             return False
-        return any(n > 0 for state, n in deployment.replica_states.items() if state == "RUNNING")
+        if any(n > 0 for state, n in deployment.replica_states.items() if state in RUNNING):
+            return True
+        return deployment.status in SETTLED
 
 
 def _is_silent(message_id: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 from dream.engine.config import EngineConfig
 from dream.engine.engine import Engine
+from dream.engine.pace import Pace
 from dream.engine.stats import EngineStats
 from dream.engine.step_engine import StepEngine
 from dream.errors import DreamError, EngineError
@@ -72,8 +74,13 @@ def _warmed(model: str, config: EngineConfig) -> Engine:
 class AsyncEngine:
     """Continuous batching for asyncio: requests join and leave between two steps."""
 
-    def __init__(self, engine: StepEngine) -> None:
+    def __init__(
+        self, engine: StepEngine, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._engine = engine
+        self._clock = clock
+        self._step_began: float | None = None
+        self.pace = Pace()
         self._limits = engine.limits
         self._wake = threading.Condition()
         self._inbox: deque[_Caller] = deque()
@@ -102,6 +109,12 @@ class AsyncEngine:
         """Tokens x forward passes still to run for everything waiting or running."""
         waiting = sum(most_token_forwards(caller.request) for caller in tuple(self._inbox))
         return self._backlog + waiting
+
+    @property
+    def step_age_s(self) -> float:
+        """How long the present step has been running; 0 between two steps."""
+        began = self._step_began
+        return 0.0 if began is None else max(0.0, self._clock() - began)
 
     def check(self, request: Request) -> None:
         """Raise the InvalidRequest of a request that the engine could not take."""
@@ -141,6 +154,11 @@ class AsyncEngine:
         if self._is_closed or not self._thread.is_alive():
             raise EngineError("the engine is shut down")
 
+    def abandon(self, reason: str) -> None:
+        """Give the engine up without waiting for its step; whoever waits gets an EngineError."""
+        self._error = EngineError(reason)
+        self._fail_all(EngineError(f"the engine is given up: {reason}"))
+
     def shutdown(self) -> None:
         """End the thread; whoever still waits gets an EngineError."""
         with self._wake:
@@ -157,13 +175,21 @@ class AsyncEngine:
         try:
             while self._wait_for_work():
                 self._take_messages()
-                events = self._engine.step()
+                events = self._step()
                 self._backlog = self._engine.pending_token_forwards
                 self._deliver(events)
         except Exception as error:  # the one place: it reaches every caller
-            self._error = error
+            self._error = self._error or error
         self._fail_all(EngineError(f"the engine has stopped: {self._error or 'shut down'}"))
         self._engine.shutdown()
+
+    def _step(self) -> list[StepEvent]:
+        tokens_before, began = self._engine.stats.token_forwards, self._clock()
+        self._step_began = began
+        events = self._engine.step()
+        self._step_began = None
+        self.pace.observe(self._engine.stats.token_forwards - tokens_before, self._clock() - began)
+        return events
 
     def _wait_for_work(self) -> bool:
         with self._wake:
