@@ -29,7 +29,7 @@ from dream.template import Hole
 __all__ = ["EVENTS_S", "CanvasStream"]
 
 EVENTS_S = 0.5
-"""After so long an update comes even without news: the steps that a lost replica need not repeat."""
+"""After so long an update comes even without news: another replica need not repeat its steps."""
 
 MASK = "\u2591"
 """What a mask looks like in a snapshot."""
@@ -110,7 +110,11 @@ class CanvasStream:
         step = self._step_map(event) if self._is_mapped else None
         text = "" if self._view is None else self._new_text(event)
         snapshot = None
-        if self._view is not None and self._shows("snapshots") and event.step >= self._next_snapshot:
+        if (
+            self._view is not None
+            and self._shows("snapshots")
+            and event.step >= self._next_snapshot
+        ):
             snapshot = self._snapshot()
             self._next_snapshot = (event.step // self._view.every + 1) * self._view.every
         if not self._shows("steps"):

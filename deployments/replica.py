@@ -72,7 +72,10 @@ class DreamReplica:
         return warm_engine(config.model, config.engine)
 
     async def stream(
-        self, messages: Sequence[CanvasRequest], view: View | None, caller: ActorHandle | None = None
+        self,
+        messages: Sequence[CanvasRequest],
+        view: View | None,
+        caller: ActorHandle[object] | None = None,
     ) -> AsyncGenerator[Refusal | list[CanvasUpdate]]:
         """A refusal, or updates until all canvases are filled; closing it aborts all of them.
 
@@ -195,7 +198,7 @@ class DreamReplica:
         self,
         streams: Sequence[CanvasStream],
         messages: Sequence[CanvasRequest],
-        caller: ActorHandle | None,
+        caller: ActorHandle[object] | None,
     ) -> AsyncGenerator[CanvasUpdate]:
         """News of all canvases as they come; the first failure aborts the rest and is raised."""
         news: asyncio.Queue[CanvasUpdate | asyncio.Task[None]] = asyncio.Queue()
@@ -206,7 +209,6 @@ class DreamReplica:
         for task in tasks:
             task.add_done_callback(news.put_nowait)
         num_open = len(tasks)
-
 
         def end() -> None:
             for task in tasks:

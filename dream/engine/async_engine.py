@@ -74,9 +74,7 @@ def _warmed(model: str, config: EngineConfig) -> Engine:
 class AsyncEngine:
     """Continuous batching for asyncio: requests join and leave between two steps."""
 
-    def __init__(
-        self, engine: StepEngine, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, engine: StepEngine, clock: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine
         self._clock = clock
         self._step_began: float | None = None
