@@ -101,8 +101,8 @@ class EngineConfig:
     quantum: int = field(
         default=2**18,
         metadata=declare(
-            "Token-forwards: of a turn of a request; below which a request is short and goes first;"
-            " that a key may be behind its part or ahead of it",
+            "Token-forwards: of a turn of a large request; up to which a request is small, and small"
+            " ones go first; that a key may be behind its part or ahead of it",
             BATCHING,
             COUNT,
             changes_tokens=False,
@@ -111,8 +111,8 @@ class EngineConfig:
     max_shared_tokens: int | None = field(
         default=None,
         metadata=declare(
-            "Tokens of a step up to which other keys join the one that leads; none: 1024 on CUDA,"
-            " 0 on a CPU",
+            "Tokens of a step up to which other keys join the one that leads it; none: 1024 on"
+            " CUDA, 0 on a CPU",
             BATCHING,
             (0, None),
             changes_tokens=False,
