@@ -15,6 +15,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import Store
 
 from dream.engine.async_engine import warm_engine
+from dream.engine.canvases import Canvases
 from dream.engine.config import EngineConfig
 from dream.engine.engine import Engine
 from dream.engine.limits import Limits
@@ -23,7 +24,18 @@ from dream.engine.stats import EngineStats
 from dream.errors import EngineError
 from dream.request import Completion, Request, StepEvent
 
-__all__ = ["Abort", "Add", "Address", "Close", "Command", "Rank", "Replan", "Report", "Ticked"]
+__all__ = [
+    "Abort",
+    "Add",
+    "Address",
+    "Close",
+    "Command",
+    "Loaded",
+    "Rank",
+    "Replan",
+    "Report",
+    "Ticked",
+]
 __all__ += ["HEALTH", "checksum"]
 
 HEALTH = "health"
@@ -64,6 +76,13 @@ class Address(NamedTuple):
 
     host: str
     port: int
+
+
+class Loaded(NamedTuple):
+    """What an engine takes, and how it goes on with a request from its events."""
+
+    limits: Limits
+    canvases: Canvases
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +130,7 @@ class Rank:
 
     def check(self) -> int:
         """The process id; CheckpointError or InvalidRequest where this rank could not load."""
-        check_start(self._model, self._config)
+        check_start(self._model, self._config, num_sharing=self._config.tensor_parallel)
         return os.getpid()
 
     def listen(self, timeout_s: float) -> Address:
@@ -134,10 +153,17 @@ class Rank:
             timeout=timeout,
         )
 
-    def load(self) -> Limits:
-        """Load this rank's part, run a first request together, and tell what the engine takes."""
-        self._engine = warm_engine(self._model, self._config)
-        return self._engine.limits
+    def load(self) -> Loaded:
+        """Load this rank's part, and run a first request together."""
+        engine = self._engine = warm_engine(self._model, self._config)
+        canvases = Canvases(
+            mask_id=engine.mask_token_id,
+            eos_ids=engine.eos_token_ids,
+            is_parity=self._config.parity,
+            is_bit_exact=engine.is_bit_exact,
+            approximation=self._config.approximation,
+        )
+        return Loaded(engine.limits, canvases)
 
     def tick(self, number: int, commands: Sequence[Command]) -> Ticked:
         """Take commands, then run one step."""

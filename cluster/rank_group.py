@@ -21,10 +21,9 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cluster.errors import DoesNotFit
-from cluster.rank import HEALTH, Rank
+from cluster.rank import HEALTH, Loaded, Rank
 from cluster.topology import replica_resources
 from dream.engine.config import EngineConfig
-from dream.engine.limits import Limits
 from dream.errors import DreamError, EngineError
 
 __all__ = ["RankGroup", "Timeouts", "start_ranks"]
@@ -33,6 +32,9 @@ _as_actor = ray.remote(concurrency_groups={HEALTH: 1})  # type: ignore[call-over
 
 FAILURE_WINDOW_S = 1.0
 """After the first failure the others are looked at for so long, as one takes others along."""
+
+PING_EVERY_S = 1.0
+"""Signs of life are not asked for more often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ class RankGroup:
     ) -> None:
         self.timeouts = timeouts
         self.pids: list[int] = []
-        self.limits: Limits | None = None
+        self.loaded: Loaded | None = None
         self._ranks = list(ranks)
         self._place = place
         self._pings: list[Any] = []
@@ -112,7 +114,7 @@ class RankGroup:
             if late and waited > self.timeouts.ping_s:
                 numbers = ", ".join(str(self._pings.index(ref)) for ref in late)
                 raise EngineError(f"no sign of life from rank {numbers} for {waited:.0f} s")
-            if late:
+            if late or waited < PING_EVERY_S:
                 return
         self._pings = self.call("ping")
         self._pinged_at = time.monotonic()
@@ -146,7 +148,7 @@ class RankGroup:
         meeting = [self._ranks[0].listen.remote(start_s)]
         (address,) = self.gather(meeting, start_s, "opening a port")
         self.gather(self.call("join", address, group_s), start_s, "meeting")
-        self.limits = self.gather(self.call("load"), start_s, "loading")[0]
+        self.loaded = self.gather(self.call("load"), start_s, "loading")[0]
 
 
 def start_ranks(models: Sequence[str], config: EngineConfig, timeouts: Timeouts) -> RankGroup:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 
+from cluster.shards import start_engine
 from deployments.autoscaling import METRIC
 from deployments.canvas_stream import CanvasStream
 from deployments.coalescing import coalesced
@@ -15,8 +16,9 @@ from deployments.encoding import Encoder, EncoderBusy
 from deployments.facts import card_of
 from deployments.letters import Letters
 from deployments.messages import CanvasRequest, CanvasResult, CanvasUpdate, ModelCard, Refusal, View
-from dream import AsyncEngine, Completion, Engine, EngineConfig, Fixed, Request, Template
-from dream.engine.async_engine import warm_engine
+from dream import AsyncEngine, Completion, EngineConfig, Fixed, Request, Template
+from dream.engine.facts import read_facts
+from dream.engine.step_engine import StepEngine
 from dream.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
 from dream.growth import most_token_forwards
 from dream.text import TextTemplate
@@ -44,20 +46,20 @@ class DreamReplica:
     """
 
     def __init__(self, config: ReplicaConfig) -> None:
-        engine = self.load(config)
-        if engine.tokenizer is None:
+        facts = read_facts(config.model, config.engine)
+        if facts.tokenizer is None:
             raise CheckpointError(f"{config.model}: serving text needs the tokenizer files")
-        self._tokenizer = engine.tokenizer
-        self._end_ids = engine.eos_token_ids
-        self._vocab_size = engine.vocab_size
-        self._card = card_of(engine, config.model)
+        self._tokenizer = facts.tokenizer
+        self._end_ids = facts.eos_token_ids
+        self._vocab_size = facts.vocab_size
+        self._card = card_of(facts, config.engine, config.model)
         self._max_token_forwards = config.max_token_forwards
-        self._encoder = Encoder(engine.tokenizer, engine.max_model_len)
-        self._engine = AsyncEngine(engine)
+        self._encoder = Encoder(facts.tokenizer, facts.max_model_len)
+        self._engine = AsyncEngine(self.load(config))
 
-    def load(self, config: ReplicaConfig) -> Engine:
-        """The engine, warmed."""
-        return warm_engine(config.model, config.engine)
+    def load(self, config: ReplicaConfig) -> StepEngine:
+        """The engine, warmed: in this process, or in one for each part of the weights."""
+        return start_engine(config.model, config.engine)
 
     async def generate(self, messages: Sequence[CanvasRequest]) -> list[CanvasResult] | Refusal:
         """Every canvas filled, in order; cancelling the call aborts all of them."""

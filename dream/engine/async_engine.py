@@ -140,6 +140,7 @@ class AsyncEngine:
             raise EngineError(f"the engine has died: {self._error}") from self._error
         if self._is_closed or not self._thread.is_alive():
             raise EngineError("the engine is shut down")
+        self._engine.check_health()
 
     def shutdown(self) -> None:
         """End the thread; whoever still waits gets an EngineError."""
