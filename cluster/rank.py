@@ -19,7 +19,7 @@ from dream.engine.canvases import Canvases
 from dream.engine.config import EngineConfig
 from dream.engine.engine import Engine
 from dream.engine.limits import Limits
-from dream.engine.startup import check_start
+from dream.engine.startup import check_start, sampled_sha256
 from dream.engine.stats import EngineStats
 from dream.errors import EngineError
 from dream.request import Completion, Request, StepEvent
@@ -78,6 +78,13 @@ class Address(NamedTuple):
     port: int
 
 
+class Checked(NamedTuple):
+    """The process of a rank, and a digest of the checkpoint that it is about to load."""
+
+    pid: int
+    checkpoint: str
+
+
 class Loaded(NamedTuple):
     """What an engine takes, and how it goes on with a request from its events."""
 
@@ -128,10 +135,11 @@ class Rank:
         self._closed: list[Completion] = []
         self._num_ticks = 0
 
-    def check(self) -> int:
-        """The process id; CheckpointError or InvalidRequest where this rank could not load."""
-        check_start(self._model, self._config, num_sharing=self._config.tensor_parallel)
-        return os.getpid()
+    def check(self) -> Checked:
+        """Who this is; CheckpointError or InvalidRequest where this rank could not load."""
+        degree = self._config.tensor_parallel
+        folder = check_start(self._model, self._config, num_sharing=degree)
+        return Checked(os.getpid(), sampled_sha256(folder))
 
     def listen(self, timeout_s: float) -> Address:
         """Open the store at which all ranks meet, on a free port; asked of rank 0 alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -13,7 +14,10 @@ from dream.memory import check, check_degree
 from dream.model.config import read_config
 from dream.model.loader import checkpoint_files, resolve
 
-__all__ = ["check_start"]
+__all__ = ["check_start", "sampled_sha256"]
+
+SAMPLES, SAMPLE_BYTES = 16, 2**16
+"""Of each weight file, besides its size; two checkpoints of one model differ all over."""
 
 
 def check_start(model: str | Path, config: EngineConfig, num_sharing: int = 1) -> Path:
@@ -33,3 +37,16 @@ def check_start(model: str | Path, config: EngineConfig, num_sharing: int = 1) -
     check(shape, config, free)
     checkpoint_files(folder)
     return folder
+
+
+def sampled_sha256(folder: Path) -> str:
+    """A digest that tells two checkpoints apart without reading them whole."""
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in checkpoint_files(folder):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            for number in range(SAMPLES):
+                file.seek(size * number // SAMPLES)
+                digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import ray
 
 from cluster.errors import DoesNotFit
+from cluster.rank import Add
 from cluster.rank_group import Timeouts, start_ranks
 from cluster.shards import ShardedEngine, sharded_engine
-from dream import Completion, Engine, EngineConfig, InvalidRequest, Request, StepEvent
+from dream import AsyncEngine, Completion, Engine, EngineConfig, InvalidRequest, Request, StepEvent
 from dream.engine.step_engine import StepEngine
 from dream.errors import CheckpointError, EngineError, MemoryExceeded
-from tests.cluster.processes import gone, groups_here
+from tests.cluster.processes import eventually, gone, groups_here
 from tests.models import request
 from tests.random_model import save_random_model
 
@@ -213,7 +218,9 @@ def test_a_rank_without_its_shard_ends_the_start_with_its_reason(ray_local, fold
     (broken / "model.safetensors").unlink()
     before, began = groups_here(), time.monotonic()
 
-    with pytest.raises(CheckpointError, match=r"broken: holds neither model\.safetensors") as caught:
+    with pytest.raises(
+        CheckpointError, match=r"broken: holds neither model\.safetensors"
+    ) as caught:
         start_ranks([str(folder), str(broken)], config(2), TIMEOUTS)
 
     assert "rank 1" in caught.value.__notes__[0]
@@ -259,15 +266,126 @@ def test_ranks_for_which_no_node_has_room_are_refused_in_time(ray_local, folder)
     assert groups_here() == before
 
 
-def test_a_rank_that_commits_other_tokens_ends_all_loudly(ray_local, folder, tmp_path):
+def test_a_rank_with_other_weights_ends_the_start(ray_local, folder, tmp_path):
     other = save_random_model(tmp_path / "other", seed=4)
-    engine = ShardedEngine(start_ranks([str(folder), str(other)], config(2), TIMEOUTS))
-    engine.add(request("a", [[1, 2, 3], 40], early_exit=False))
+    before = groups_here()
 
-    with pytest.raises(EngineError, match=r"tick \d+: rank 1 committed other tokens than rank 0"):
-        while engine.has_work:
-            engine.step()
+    with pytest.raises(EngineError, match="rank 1 found another checkpoint than rank 0"):
+        start_ranks([str(folder), str(other)], config(2), TIMEOUTS)
+
+    assert groups_here() == before
+
+
+def test_a_rank_that_commits_other_tokens_ends_all_loudly(ray_local, folder, monkeypatch):
+    """Rank 1 is told another seed, so that what it draws differs."""
+    group = start_ranks([str(folder)] * 2, config(2), TIMEOUTS)
+    whole = group.call
+
+    def tampered(method: str, *args: object) -> list[object]:
+        return (
+            whole(method, *args)
+            if method != "tick"
+            else [
+                rank.tick.remote(args[0], [reseeded(one, seed) for one in args[1]])
+                for seed, rank in enumerate(group.ranks)
+            ]
+        )
+
+    monkeypatch.setattr(group, "call", tampered)
+    engine = ShardedEngine(group)
+    engine.add(request("a", [[1, 2, 3], 40], temperature=1.0, early_exit=False))
+
+    with pytest.raises(EngineError, match=r"tick 0: rank 1 committed other tokens than rank 0"):
+        drain(engine)
 
     assert gone(engine.pids)
     with pytest.raises(EngineError, match="rank 1"):
         engine.check_health()
+
+
+def reseeded(command: Add, seed: int) -> Add:
+    one = command.request
+    return Add(replace(one, params=replace(one.params, seed=seed)))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("sign", "reason"),
+    [(signal.SIGKILL, r"tick \d+ failed: .*rank 1"), (signal.SIGSTOP, "within 4 s|sign of life")],
+)
+def test_callers_learn_that_a_rank_has_died_or_hangs_and_no_process_is_left(
+    ray_local, folder, sign, reason
+):
+    before = groups_here()
+    engine = sharded_engine(str(folder), config(2), replace(TIMEOUTS, tick_s=4, leave_s=1))
+    serving = AsyncEngine(engine)
+
+    async def stopped() -> float:
+        items = serving.generate(request("a", [[1], 200], early_exit=False))
+        async for _ in items:
+            os.kill(engine.pids[1], sign)
+            began = time.monotonic()
+            break
+        with pytest.raises(EngineError, match=reason):
+            async for _ in items:
+                pass
+        return time.monotonic() - began
+
+    waited = asyncio.run(stopped())
+
+    assert waited < 30
+    assert gone(engine.pids)
+    assert groups_here() == before
+    with pytest.raises(EngineError):
+        serving.check_health()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSTOP])
+def test_health_tells_of_a_rank_that_died_or_hangs_while_nothing_runs(ray_local, folder, sign):
+    engine = sharded_engine(str(folder), config(2), replace(TIMEOUTS, ping_s=3, leave_s=1))
+    engine.check_health()
+
+    os.kill(engine.pids[1], sign)
+
+    def is_unwell() -> bool:
+        try:
+            engine.check_health()
+        except EngineError as error:
+            return "rank 1" in str(error)
+        return False
+
+    assert eventually(is_unwell)
+    engine.shutdown()
+    assert gone(engine.pids)
+
+
+@pytest.mark.faults
+def test_ranks_end_with_the_process_that_started_them_and_its_bundles_serve_again(
+    ray_local, folder
+):
+    """As a batch worker that is killed and that Ray restarts."""
+    before = groups_here()
+    worker = ray.remote(Worker).options(num_cpus=0, max_restarts=1, max_task_retries=5).remote()
+    pid, first = ray.get(worker.start.remote(str(folder)), timeout=120)
+
+    os.kill(pid, signal.SIGKILL)
+    again, second = ray.get(worker.start.remote(str(folder)), timeout=120)
+
+    assert again != pid
+    assert gone(first)
+    assert groups_here() == before + 1
+    ray.get(worker.stop.remote(), timeout=60)
+    assert gone(second)
+    assert groups_here() == before
+
+
+class Worker:
+    """Holds a sharded engine, as a worker of a batch job does."""
+
+    def start(self, folder: str) -> tuple[int, tuple[int, ...]]:
+        self.engine = sharded_engine(folder, config(2), TIMEOUTS)
+        return os.getpid(), self.engine.pids
+
+    def stop(self) -> None:
+        self.engine.shutdown()
