@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import yaml
 
-from cluster.errors import SpecError
 from cluster.providers.base import Yaml
 from cluster.render import render, render_command
 from cluster.settings import EngineSettings
@@ -15,8 +14,8 @@ from cluster.spec import DreamBlock, parse
 
 __all__ = ["APP_ARGS", "deploy_command", "render_serve"]
 
-APP_ARGS = ("device", *(n for n in EngineSettings.model_fields if n != "tensor_parallel"))
-"""Engine settings that the app (`deployments.app`) serves with any value."""
+APP_ARGS = ("device", *EngineSettings.model_fields)
+"""Engine settings that are arguments of the app (`deployments.app`)."""
 
 START_ATTEMPTS = 3
 """Replicas that may fail to start, on machines that may, before the deployment has failed."""
@@ -28,7 +27,6 @@ TARGET_SECONDS = 5.0
 def render_serve(provider: str, options: Mapping[str, str]) -> str:
     """Config file for `serve deploy`, from the launcher file of the same options."""
     block = parse(render(provider, options)).dream
-    _check_reach(block)
     lines = [
         "Serve config file, rendered; to change it, render it again:",
         "  " + render_command(provider, options, "--serve"),
@@ -45,14 +43,6 @@ def render_serve(provider: str, options: Mapping[str, str]) -> str:
 def deploy_command(file: str) -> str:
     """What to type to deploy a `file`; the token of the cluster must be in ~/.ray."""
     return f"RAY_AUTH_MODE=token serve deploy -a http://127.0.0.1:8265 {shlex.quote(file)}"
-
-
-def _check_reach(block: DreamBlock) -> None:
-    """Refuse a setting that was planned with and that no argument of the app would carry."""
-    for name, field in EngineSettings.model_fields.items():
-        value = getattr(block, name)
-        if name not in APP_ARGS and value != field.default:
-            raise SpecError(name, value, f"{field.default}: the app serves no other value yet")
 
 
 def _config(block: DreamBlock) -> Mapping[str, Yaml]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from ray.actor import ActorHandle
 
+from cluster.shards import start_engine
 from deployments.autoscaling import METRIC, PACE
 from deployments.callers import Callers
 from deployments.canvas_stream import EVENTS_S, CanvasStream
@@ -26,8 +27,9 @@ from deployments.messages import (
     RefusalCode,
     View,
 )
-from dream import AsyncEngine, Completion, Engine, EngineConfig, Fixed, Request, Template
-from dream.engine.async_engine import warm_engine
+from dream import AsyncEngine, Completion, EngineConfig, Fixed, Request, Template
+from dream.engine.facts import read_facts
+from dream.engine.step_engine import StepEngine
 from dream.errors import (
     CheckpointError,
     ContextLengthExceeded,
@@ -67,21 +69,21 @@ class DreamReplica:
     """
 
     def __init__(self, config: ReplicaConfig) -> None:
-        engine = self.load(config)
-        if engine.tokenizer is None:
+        facts = read_facts(config.model, config.engine)
+        if facts.tokenizer is None:
             raise CheckpointError(f"{config.model}: serving text needs the tokenizer files")
-        self._tokenizer = engine.tokenizer
-        self._end_ids = engine.eos_token_ids
-        self._vocab_size = engine.vocab_size
-        self._card = card_of(engine, config.model)
+        self._tokenizer = facts.tokenizer
+        self._end_ids = facts.eos_token_ids
+        self._vocab_size = facts.vocab_size
+        self._card = card_of(facts, config.engine, config.model)
         self._start = self._config = config
-        self._encoder = Encoder(engine.tokenizer, engine.max_model_len)
-        self._engine = AsyncEngine(engine)
+        self._encoder = Encoder(facts.tokenizer, facts.max_model_len)
+        self._engine = AsyncEngine(self.load(config))
         self._callers = Callers()
 
-    def load(self, config: ReplicaConfig) -> Engine:
-        """The engine, warmed."""
-        return warm_engine(config.model, config.engine)
+    def load(self, config: ReplicaConfig) -> StepEngine:
+        """The engine, warmed: in this process, or in one for each part of the weights."""
+        return start_engine(config.model, config.engine)
 
     async def stream(
         self,

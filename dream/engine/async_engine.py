@@ -174,6 +174,7 @@ class AsyncEngine:
             raise EngineError(f"the engine has died: {self._error}") from self._error
         if self._is_closed or not self._thread.is_alive():
             raise EngineError("the engine is shut down")
+        self._engine.check_health()
 
     def abandon(self, reason: str) -> None:
         """Give the engine up without waiting for its step; whoever waits gets an EngineError."""
