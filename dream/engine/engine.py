@@ -150,10 +150,9 @@ class Engine:
         self._runner.trace = on_stage
 
     def add(self, request: Request, so_far: Sequence[StepEvent] = ()) -> None:
-        """Queue a request; InvalidRequest says what is wrong with one that cannot run.
+        """Queue a request, to go on after events of another engine; InvalidRequest if it cannot.
 
-        so_far: the events of its first steps on another engine, after which it goes on; with
-        `window`, `history` or parity it begins anew.
+        With `window`, `history` or parity it begins anew.
         """
         if request.id in self._canvases or request.id in self._finished:
             raise InvalidRequest("id", request.id, "not the id of a request that is under way")
