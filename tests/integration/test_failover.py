@@ -14,7 +14,7 @@ pytestmark = pytest.mark.ray
 @pytest.fixture
 def load(server) -> Iterator[Load]:
     with deployed(num_replicas=2):
-        load = Load(server.url, num_requests=6, num_tokens=300)
+        load = Load(server.url, num_requests=4, num_tokens=100)
         yield load
         load.close()
 
@@ -27,4 +27,4 @@ def test_requests_of_a_killed_replica_are_answered_by_another(load, server):
     outcome = load.finish("killed replica", 1, asked)
 
     errors = [future.exception() for future in asked.values()]
-    assert (outcome.served, outcome.lost) == (6, 0), errors
+    assert (outcome.served, outcome.lost) == (4, 0), errors
