@@ -17,10 +17,12 @@ from deployments.coalescing import coalesced
 from deployments.conversion import to_request
 from deployments.encoding import Encoder, EncoderBusy
 from deployments.facts import card_of
+from deployments.failover import results_of
 from deployments.letters import Letters
 from deployments.live import applied
 from deployments.messages import (
     CanvasRequest,
+    CanvasResult,
     CanvasUpdate,
     ModelCard,
     Refusal,
@@ -110,6 +112,10 @@ class DreamReplica:
         async with aclosing(updates), aclosing(batches):
             async for batch in batches:
                 yield batch
+
+    async def generate(self, messages: Sequence[CanvasRequest]) -> list[CanvasResult] | Refusal:
+        """The results of a stream alone, in order; cancelling the call aborts all canvases."""
+        return await results_of(self.stream(messages, None))
 
     async def tokenize(self, template: TextTemplate) -> list[int] | Refusal:
         """Token ids of a template without holes."""
