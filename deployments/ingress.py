@@ -13,12 +13,14 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from deployments.access_log import write_access_log
-from deployments.endpoints import Endpoints, IngressConfig
+from deployments.disconnects import with_disconnects
+from deployments.endpoints import Endpoints
 from deployments.errors import ApiError, error_response
 from deployments.exposure import check_exposure, serve_host
 from deployments.framework import on_http_exception, unexpected
 from deployments.gate import LOOPBACK_ONLY, Gate, GateConfig, with_cors
 from deployments.live import applied
+from deployments.model_card import IngressConfig
 from deployments.openapi import docs_routes
 from deployments.replica_client import ServeReplicas
 from deployments.routes import ROUTES
@@ -36,7 +38,8 @@ class _Api(FastAPI):
     cors_origins: tuple[str, ...]
 
     def build_middleware_stack(self) -> ASGIApp:
-        return with_cors(self.gate.around(super().build_middleware_stack()), self.cors_origins)
+        app = self.gate.around(super().build_middleware_stack())
+        return with_disconnects(with_cors(app, self.cors_origins))
 
 
 def build_api(
