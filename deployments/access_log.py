@@ -9,7 +9,7 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from starlette.requests import HTTPConnection
 
@@ -31,7 +31,9 @@ class RequestRecord:
     `token_forwards` is charged to the key: once when the head is sent, and what it has grown by
     when the request ends. key: the key's name. route: the template of the path, None where none
     matched or the caller was refused before. status: 499 where the caller hung up before it had
-    one.
+    one. error: the code of what it was told instead of an answer, also at the end of a stream.
+    has_text: whether a stream has sent text; first_text_ms: when. cut_by: why it had fewer steps
+    than it asked for.
     """
 
     id: str
@@ -39,21 +41,28 @@ class RequestRecord:
     key: str | None = None
     route: str | None = None
     status: int | None = None
+    error: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     steps: int | None = None
+    forward_passes: int | None = None
     token_forwards: int | None = None
     queue_ms: float | None = None
     denoise_ms: float | None = None
+    first_text_ms: float | None = None
     total_ms: float | None = None
+    deadline_met: bool | None = None
+    cut_by: Literal["deadline", "elastic"] | None = None
     is_stream: bool = False
     has_disconnected: bool = False
+    has_text: bool = False
 
     def count(self, usage: ResponseUsage) -> None:
         """Take the figures of an answer, which count towards the limits of the key."""
         self.prompt_tokens = usage.prompt_tokens
         self.completion_tokens = usage.completion_tokens
         self.steps = usage.diffusion.steps
+        self.forward_passes = usage.diffusion.forward_passes
         self.token_forwards = usage.diffusion.token_forwards
 
 

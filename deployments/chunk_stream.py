@@ -102,6 +102,7 @@ class ChunkStream(Generic[Wanted, Given]):
         self._latest = (update.step, update.steps)
         self._costs[update.index] = update.token_forwards
         self._record.token_forwards = sum(self._costs)
+        self._record.has_text |= bool(update.text)
         message = self._messages[update.index]
         for index, seed in self._choices[update.index]:
             for told in events_of(update, has_end=self._has_events):

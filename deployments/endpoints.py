@@ -185,10 +185,11 @@ class Endpoints:
         """From what ended a stream to what its caller is told."""
 
         def told(error: Exception) -> ApiError:
-            if isinstance(error, ApiError):
-                return error
             if isinstance(error, TimeoutError):
-                return self._too_late()
+                error = self._too_late()
+            if isinstance(error, ApiError):
+                record_of(request).error = error.code
+                return error
             LOG.error("a stream failed", exc_info=error)
             return unexpected(request)
 

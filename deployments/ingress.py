@@ -12,12 +12,13 @@ from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from deployments.access_log import write_access_log
+from deployments.access_log import record_of, write_access_log
 from deployments.endpoints import Endpoints, IngressConfig
 from deployments.errors import ApiError, error_response
 from deployments.exposure import check_exposure, serve_host
 from deployments.framework import on_http_exception, unexpected
 from deployments.gate import LOOPBACK_ONLY, Gate, GateConfig, with_cors
+from deployments.metric_sinks import MetricSink
 from deployments.openapi import docs_routes
 from deployments.replica_client import ServeReplicas
 from deployments.routes import ROUTES
@@ -44,6 +45,7 @@ def build_api(
     *,
     has_docs: bool = False,
     sends_request_id: bool = True,
+    metrics: MetricSink | None = None,
 ) -> FastAPI:
     """The routes over `endpoints`, behind the gate; also runs without Serve, as tests do.
 
@@ -59,7 +61,7 @@ def build_api(
             Exception: _on_unexpected,
         },
     )
-    api.gate = Gate(gate, sends_request_id=sends_request_id)
+    api.gate = Gate(gate, sends_request_id=sends_request_id, metrics=metrics)
     api.cors_origins = gate.cors_origins
     docs = docs_routes(needs_key=gate.keys is not None) if has_docs else ()
     for route in (*ROUTES, *docs):
@@ -96,6 +98,7 @@ class Ingress:
 
 async def _on_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
+    record_of(request).error = error.code
     return error_response(error)
 
 

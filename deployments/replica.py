@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
@@ -12,9 +13,11 @@ from deployments.canvas_stream import CanvasStream
 from deployments.coalescing import coalesced
 from deployments.conversion import to_request
 from deployments.encoding import Encoder, EncoderBusy
+from deployments.engine_metrics import CanvasTally, EngineMetrics
 from deployments.facts import card_of
 from deployments.letters import Letters
 from deployments.messages import CanvasRequest, CanvasResult, CanvasUpdate, ModelCard, Refusal, View
+from deployments.metric_sinks import sink_here
 from dream import AsyncEngine, Completion, Engine, EngineConfig, Fixed, Request, Template
 from dream.engine.async_engine import warm_engine
 from dream.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
@@ -44,7 +47,9 @@ class DreamReplica:
     """
 
     def __init__(self, config: ReplicaConfig) -> None:
+        began_at = time.monotonic()
         engine = self.load(config)
+        load_s = time.monotonic() - began_at
         if engine.tokenizer is None:
             raise CheckpointError(f"{config.model}: serving text needs the tokenizer files")
         self._tokenizer = engine.tokenizer
@@ -54,6 +59,16 @@ class DreamReplica:
         self._max_token_forwards = config.max_token_forwards
         self._encoder = Encoder(engine.tokenizer, engine.max_model_len)
         self._engine = AsyncEngine(engine)
+        self._tally = CanvasTally()
+        self._metrics = EngineMetrics(
+            self._engine,
+            self._tally,
+            sink_here(),
+            device=config.engine.device,
+            max_num_batched_tokens=config.engine.max_num_batched_tokens,
+            load_s=load_s,
+        )
+        self._metrics.start()
 
     def load(self, config: ReplicaConfig) -> Engine:
         """The engine, warmed."""
@@ -126,6 +141,7 @@ class DreamReplica:
 
     def close(self) -> None:
         """Ends the engine's thread; whoever still waits gets an EngineError."""
+        self._metrics.close()
         self._encoder.close()
         self._engine.shutdown()
 
@@ -203,12 +219,15 @@ class DreamReplica:
         closes = None
         if message.stop and message.params.grow_to is None:
             closes = stream.watch().is_stopped_by
-        async with aclosing(self._engine.generate(stream.request, closes)) as items:
-            async for item in items:
-                if isinstance(item, Completion):
-                    news.put_nowait(stream.finish(item))
-                elif (update := stream.update(item)) is not None:
-                    news.put_nowait(update)
+        items = self._engine.generate(stream.request, closes)
+        with self._tally.canvas() as canvas:
+            async with aclosing(items):
+                async for item in items:
+                    canvas.step()
+                    if isinstance(item, Completion):
+                        news.put_nowait(stream.finish(item))
+                    elif (update := stream.update(item)) is not None:
+                        news.put_nowait(update)
 
 
 def _refusal(error: InvalidRequest | EncoderBusy) -> Refusal:

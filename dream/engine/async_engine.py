@@ -13,6 +13,7 @@ from typing import TypeVar
 from dream.engine.config import EngineConfig
 from dream.engine.engine import Engine
 from dream.engine.stats import EngineStats
+from dream.engine.step_times import StepTimes
 from dream.errors import DreamError, EngineError
 from dream.growth import most_token_forwards
 from dream.params import SamplingParams
@@ -73,6 +74,7 @@ class AsyncEngine:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._limits = engine.limits
+        self.step_times = StepTimes()
         self._wake = threading.Condition()
         self._inbox: deque[_Caller] = deque()
         self._arriving: list[_Caller] = []
@@ -153,7 +155,7 @@ class AsyncEngine:
         try:
             while self._wait_for_work():
                 self._take_messages()
-                events = self._engine.step()
+                events = self.step_times.step(self._engine)
                 self._backlog = self._engine.pending_token_forwards
                 self._deliver(events)
         except Exception as error:  # the one place: it reaches every caller

@@ -259,6 +259,7 @@ class Engine:
         commits = commits_of(batch, commit)
         work = len(batch.canvases), len(batch.token_ids_T), len(batch.positions_N)
         self.stats.count_step(*work, sum(len(one.positions) for one in commits))
+        self.stats.canvas_positions += sum(c.request.template.num_masked for c in batch.canvases)
         events: list[StepEvent] = []
         for one in commits:
             canvas = one.canvas

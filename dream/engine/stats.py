@@ -12,12 +12,14 @@ class EngineStats:
     """Counters that only grow; the engine's thread alone writes them.
 
     steps: packed forwards. forward_passes: the same counted once for each request in it.
-    token_forwards: canvas tokens computed. logit_rows: rows whose logits were computed.
+    token_forwards: canvas tokens computed. canvas_positions: those of them in holes.
+    logit_rows: rows whose logits were computed.
     """
 
     steps: int = 0
     forward_passes: int = 0
     token_forwards: int = 0
+    canvas_positions: int = 0
     logit_rows: int = 0
     committed_tokens: int = 0
     requests_finished: int = 0
