@@ -83,7 +83,7 @@ class EngineMetrics:
         self._device = device
         self._max_num_batched_tokens = max_num_batched_tokens
         self._load_s = load_s
-        self._stats = dict.fromkeys(asdict(engine.stats), 0)
+        self._stats = asdict(engine.stats)  # what the warm-up did is not counted
         self._counts = [[0] * len(row) for row in engine.step_times.counts]
         self._busy_s = 0.0
         self._unclaimed = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -97,12 +98,14 @@ def sent(server, tmp_path_factory) -> Iterator[Sent]:
 def samples(sent) -> Samples:
     """A scrape after all of it has arrived: Ray sends what a process counted every 10 s."""
 
-    def has_arrived() -> bool:
+    deadline = time.monotonic() + 60
+    while True:
         found = scraped()
-        return total(found, "dream_requests_total") >= 7 and missing(found) <= UNTOUCHED
-
-    until(has_arrived, 60)
-    return scraped()
+        late = missing(found) - UNTOUCHED
+        if total(found, "dream_requests_total") >= 7 and not late:
+            return found
+        assert time.monotonic() < deadline, f"no {late}, of {found['ray_dream_requests_total']}"
+        time.sleep(0.5)
 
 
 def missing(samples: Samples) -> set[str]:
