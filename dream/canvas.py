@@ -7,39 +7,22 @@ position is masked is kept in a bitmap, so the mask id is an ordinary id in give
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dream.errors import InvalidRequest
 from dream.growth import grown, most_token_forwards
-from dream.options import options_of
 from dream.order import FillOrder
-from dream.params import RULES, SamplingParams, all_approximations
+from dream.params import all_approximations
+from dream.remaining import RemainingSteps
 from dream.request import Completion, FinishReason, Request, Span, StepEvent, TokenLogprobs, Usage
+from dream.step_plan import StepPlan, first_params
 from dream.template import Fixed, HoleRange
-from dream.timetable import Plan, ScheduledStep
-from dream.window import View, WindowState
+from dream.timetable import Plan
+from dream.window import WindowState
 
-__all__ = ["Canvas", "StepPlan"]
-
-
-class StepPlan(NamedTuple):
-    """What the next scheduled step may fill, and what it computes.
-
-    params: of this step, whose scores are those of `alg`. candidates: positions that may be
-    committed, ascending; classes: the class of each, None where all are of one. demand: how many
-    have to be, for the timetable to be met. view: the rows of an approximate mode; None for all.
-    """
-
-    scheduled: ScheduledStep
-    params: SamplingParams
-    alg: str
-    candidates: NDArray[np.int64]
-    classes: NDArray[np.int64] | None
-    demand: int
-    view: View | None
+__all__ = ["Canvas"]
 
 
 class Canvas:
@@ -70,15 +53,12 @@ class Canvas:
         self._mask_id = mask_id
         self._eos_ids = np.array(sorted(eos_ids | frozenset(request.stop_ids)), np.int64)
         self._fill(request.template.segments)
-        self.steps = params.steps or max(1, int(self.is_masked.sum()))
-        self._plan = plan
         self._can_exit_early = can_exit_early and params.early_exit
         self._has_eos = False
         self._is_closed = False
-        self._ahead = 0
         self._order = FillOrder(request, self.is_masked.nonzero()[0])
         self._window = None if params.approximation is None else WindowState(len(self), params)
-        self._scheduled = self._steps_from(0)
+        self._remaining = RemainingSteps(plan, params, self.is_masked, request.timetable)
         self._step_plan: StepPlan | None = None
         self._is_bit_exact = is_bit_exact
         self._approximation = approximation
@@ -86,7 +66,7 @@ class Canvas:
         self._logprobs: dict[int, TokenLogprobs] | None = None if request.logprobs is None else {}
         larger = grown(request)
         self._token_forwards_of_larger = 0 if larger is None else most_token_forwards(larger)
-        self._attempt: int = 0 if before is None else before._attempt + 1
+        self.attempt: int = 0 if before is None else before.attempt + 1
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -94,7 +74,12 @@ class Canvas:
     @property
     def is_finished(self) -> bool:
         """Whether no committing step is left."""
-        return not self._scheduled
+        return not len(self._remaining)
+
+    @property
+    def steps(self) -> int:
+        """Length of the timetable."""
+        return self._remaining.num_steps
 
     @property
     def step_plan(self) -> StepPlan:
@@ -106,7 +91,7 @@ class Canvas:
     @property
     def is_last_step(self) -> bool:
         """Whether the next step has to fill every mask."""
-        return len(self._scheduled) == 1
+        return len(self._remaining) == 1
 
     @property
     def num_step_tokens(self) -> int:
@@ -120,7 +105,7 @@ class Canvas:
 
         Larger canvases that may follow (`grow_to`) are counted.
         """
-        num_steps = len(self._scheduled)
+        num_steps = len(self._remaining)
         if num_steps and self.request.params.rule is not None:
             num_steps = min(num_steps, int(self.is_masked.sum()))
         return len(self) * num_steps + self._token_forwards_of_larger
@@ -141,24 +126,19 @@ class Canvas:
         A drawn mask id (parity mode only) leaves its position masked, as in the official loop,
         and the rest of the timetable is planned anew for the masks that are left.
         """
-        step_plan = self.step_plan
-        scheduled = self._scheduled.pop(0)
+        step_plan, steps = self.step_plan, self.steps
         self._step_plan = None
-        self._ahead += len(positions) - scheduled.count
         self.token_forwards += len(self) if step_plan.view is None else len(step_plan.view.rows)
         self.forced_commits += num_forced
         is_token = token_ids != self._mask_id
         written = positions[is_token]
         self.token_ids[written] = token_ids[is_token]
         self.is_masked[written] = False
-        if not is_token.all():
-            self._scheduled = self._steps_from(scheduled.step + 1)
-        elif self._can_exit_early:
+        if is_token.all() and self._can_exit_early:
             self._has_eos |= bool(np.isin(token_ids, self._eos_ids).any())
             if self._has_eos:
                 self._exit_early()
-        if not self.is_masked.any():
-            self._scheduled = []
+        self._remaining.advance(len(positions), self.is_masked, is_short=not is_token.all())
         if self._window is not None and step_plan.view is not None:
             self._window.apply(step_plan.view, self._block(step_plan.candidates), written)
         self.forward_passes += 1
@@ -167,17 +147,42 @@ class Canvas:
             self._logprobs.update(zip(written.tolist(), logprobs, strict=True))
         return StepEvent(
             request_id=self.request.id,
-            step=scheduled.step,
+            step=step_plan.scheduled.step,
             positions=written.tolist(),
             token_ids=token_ids[is_token].tolist(),
             confidences=probs[is_token].tolist(),
-            attempt=self._attempt,
+            attempt=self.attempt,
             logprobs=logprobs,
+            steps=steps,
+            forced_commits=num_forced,
         )
+
+    def replay(self, event: StepEvent) -> None:
+        """Do again what a step did; InvalidRequest where it is not the next step."""
+        if event.steps < self.steps:
+            self.replan(event.steps)
+        positions = np.array(event.positions, np.int64)
+        is_next = not self.is_finished and event.step == self.step_plan.scheduled.step
+        if not is_next or not self.is_masked[positions].all():
+            raise InvalidRequest("so_far", event.step, "the steps of this request, in order")
+        token_ids = np.array(event.token_ids, np.int64)
+        probs = np.array(event.confidences, np.float32)
+        self.commit(positions, token_ids, probs, event.forced_commits, event.logprobs)
+
+    def replan(self, steps: int, *, is_running: bool = False) -> None:
+        """Have the timetable end after so many steps in all, or as soon as it can, if sooner.
+
+        is_running: whether the next step is under way. InvalidRequest beside `grow_to`.
+        """
+        if self.request.params.grow_to is not None:
+            raise InvalidRequest("steps", steps, "what the request has, beside grow_to")
+        self._remaining.replan(steps, self.is_masked, is_running=is_running)
+        if not is_running:
+            self._step_plan = None
 
     def close(self) -> None:
         """End with what there is: no step is left, and spans end where the first mask is."""
-        self._scheduled = []
+        self._remaining.end()
         self._is_closed = True
 
     def completion(self) -> Completion:
@@ -197,6 +202,7 @@ class Canvas:
             forced_commits=sum(one.forced_commits for one in attempts),
             approximation=all_approximations(self._approximation, request.params),
             bit_exact=self._is_bit_exact,
+            timetable=tuple(self._remaining.timetable),
         )
         return Completion(
             id=request.id,
@@ -222,19 +228,12 @@ class Canvas:
         given = [t for segment in segments if isinstance(segment, Fixed) for t in segment.token_ids]
         self.token_ids[~self.is_masked] = given
 
-    def _steps_from(self, first: int) -> list[ScheduledStep]:
-        self._ahead = 0
-        masked = self.is_masked.nonzero()[0]
-        if not len(masked) or first >= self.steps:
-            return []
-        return self._plan(masked, self.request.params, self.steps, first)
-
     def _plan_step(self) -> StepPlan:
-        scheduled, params = self._scheduled[0], self.request.params
-        demand, alg = max(0, scheduled.count - self._ahead), str(params.alg)
-        is_first_of_many = not self.forward_passes and len(self._scheduled) > 1
+        scheduled, params = self._remaining.next, self.request.params
+        demand, alg = self._remaining.demand, str(params.alg)
+        is_first_of_many = not self.forward_passes and len(self._remaining) > 1
         if params.egi_temperature is not None and is_first_of_many:
-            params, demand, alg = _first_params(params, params.egi_temperature), 1, "egi"
+            params, demand, alg = first_params(params, params.egi_temperature), 1, "egi"
         if scheduled.positions is not None:
             candidates, classes = scheduled.positions, None
         else:
@@ -275,7 +274,6 @@ class Canvas:
             tail = slice(end, hole.end)
             self.token_ids[tail][self.is_masked[tail]] = self.token_ids[end]
             self.is_masked[tail] = False
-        self._scheduled = []
 
     def _span(self, hole: HoleRange) -> Span:
         ids = self.token_ids[hole.start : hole.end]
@@ -283,18 +281,3 @@ class Canvas:
         is_end |= self._is_closed & self.is_masked[hole.start : hole.end]
         end = int(is_end.argmax()) if is_end.any() else len(ids)
         return Span(id=hole.id, start=hole.start, end=hole.end, token_ids=ids[:end].tolist())
-
-
-def _first_params(params: SamplingParams, temperature: float) -> SamplingParams:
-    """Of a first step that draws one token where the entropy is largest (EGI)."""
-    options = options_of(SamplingParams).values()
-    no_rule = {one.name: one.default for one in options if one.group == RULES}
-    return replace(
-        params,
-        **no_rule,
-        temperature=temperature,
-        order="confidence",
-        alg_temp=None,
-        eos_annealing=None,
-        history=0,
-    )

@@ -42,7 +42,7 @@ DREAM_FLOORS = [
     }
     | {"presets", "dtypes", "shape"},
     {"kernels"},
-    {"canvas", "order", "window", "timetable", "sampling", "noise"},
+    {"canvas", "order", "window", "timetable", "remaining", "step_plan", "sampling", "noise"},
     {"remasking", "model", "likelihood"},
     {"engine"},
 ]

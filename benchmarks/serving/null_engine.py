@@ -6,6 +6,7 @@ requests are what is measured with it. Its answers mean nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deployments.replica import DreamReplica, ReplicaConfig
@@ -57,8 +58,8 @@ class NullEngine(Engine):
         left = ((one.request.template, one.steps - one.done) for one in self._open.values())
         return sum(template.num_tokens * steps for template, steps in left)
 
-    def add(self, request: Request) -> None:
-        """Take a request without any check."""
+    def add(self, request: Request, so_far: Sequence[StepEvent] = ()) -> None:
+        """Take a request without any check, from its beginning."""
         masked = request.template.num_masked
         self._open[request.id] = _Open(request, min(request.params.steps or masked, masked))
 

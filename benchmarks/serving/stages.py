@@ -21,7 +21,7 @@ from deployments.ingress import build_api
 from deployments.messages import CanvasRequest, CanvasResult, Refusal, View
 from deployments.replica import DreamReplica, ReplicaConfig
 from deployments.replica_client import ServeReplicas
-from dream import Completion, Engine, Request
+from dream import Completion, Engine, Request, StepEvent
 from dream.engine.async_engine import made_apart
 
 __all__ = ["PROBE", "StagedIngress", "StagedReplica"]
@@ -84,10 +84,10 @@ class StagedIngress:
 class _StagedEngine(Engine):
     clock: _Clock
 
-    def add(self, request: Request) -> None:
+    def add(self, request: Request, so_far: Sequence[StepEvent] = ()) -> None:
         if request.params.steps == 1:
             self.clock.note("admitted")
-        super().add(request)
+        super().add(request, so_far)
 
     def collect(self) -> list[Completion]:
         done = super().collect()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dream.engine.config import EngineConfig
 from dream.engine.engine import Engine
+from dream.engine.pace import Pace
 from dream.engine.stats import EngineStats
+from dream.engine.step_engine import StepEngine
 from dream.engine.step_times import StepTimes
 from dream.errors import DreamError, EngineError
 from dream.growth import most_token_forwards
@@ -35,6 +38,7 @@ class _Caller:
 
     request: Request
     closes: Closes | None
+    so_far: Sequence[StepEvent]
     loop: asyncio.AbstractEventLoop
     items: asyncio.Queue[Item] = field(default_factory=asyncio.Queue)
 
@@ -71,8 +75,11 @@ def _warmed(model: str, config: EngineConfig) -> Engine:
 class AsyncEngine:
     """Continuous batching for asyncio: requests join and leave between two steps."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: StepEngine, clock: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine
+        self._clock = clock
+        self._step_began: float | None = None
+        self.pace = Pace()
         self._limits = engine.limits
         self.step_times = StepTimes()
         self._wake = threading.Condition()
@@ -80,6 +87,7 @@ class AsyncEngine:
         self._arriving: list[_Caller] = []
         self._cancelled: deque[_Caller] = deque()
         self._callers: dict[str, _Caller] = {}
+        self._closing: set[str] = set()
         self._backlog = 0
         self._is_closed = False
         self._error: Exception | None = None
@@ -102,20 +110,27 @@ class AsyncEngine:
         waiting = sum(most_token_forwards(caller.request) for caller in tuple(self._inbox))
         return self._backlog + waiting
 
+    @property
+    def step_age_s(self) -> float:
+        """How long the present step has been running; 0 between two steps."""
+        began = self._step_began
+        return 0.0 if began is None else max(0.0, self._clock() - began)
+
     def check(self, request: Request) -> None:
         """Raise the InvalidRequest of a request that the engine could not take."""
         self._limits.check(request)
 
     async def generate(
-        self, request: Request, closes: Closes | None = None
+        self, request: Request, closes: Closes | None = None, so_far: Sequence[StepEvent] = ()
     ) -> AsyncGenerator[StepEvent | Completion]:
         """Every step of a request, then its completion; closing the iterator aborts it.
 
         closes: ends the request right after the first step of which it says so; nothing more is
-        run for it. Raises InvalidRequest where `Engine.add` would, EngineError when the engine has
-        died.
+        run for it. so_far: steps that another engine has run, which `closes` is told first; the
+        steps after them follow. Raises InvalidRequest where `Engine.add` would, EngineError when
+        the engine has died.
         """
-        caller = _Caller(request, closes, asyncio.get_running_loop())
+        caller = _Caller(request, closes, so_far, asyncio.get_running_loop())
         with self._wake:
             self.check_health()
             self._inbox.append(caller)
@@ -155,12 +170,23 @@ class AsyncEngine:
         try:
             while self._wait_for_work():
                 self._take_messages()
-                events = self.step_times.step(self._engine)
+                events = self._step()
                 self._backlog = self._engine.pending_token_forwards
                 self._deliver(events)
         except Exception as error:  # the one place: it reaches every caller
             self._error = error
         self._fail_all(EngineError(f"the engine has stopped: {self._error or 'shut down'}"))
+        self._engine.shutdown()
+
+    def _step(self) -> list[StepEvent]:
+        tokens_before, began = self._engine.stats.token_forwards, self._clock()
+        self._step_began = began
+        events = self._engine.step()
+        self._step_began = None
+        tokens, seconds = self._engine.stats.token_forwards - tokens_before, self._clock() - began
+        self.pace.observe(tokens, seconds)
+        self.step_times.record(tokens, seconds)
+        return events
 
     def _wait_for_work(self) -> bool:
         with self._wake:
@@ -184,26 +210,46 @@ class AsyncEngine:
 
     def _admit(self, caller: _Caller) -> None:
         try:
-            self._engine.add(caller.request)
-            self._callers[caller.request.id] = caller
+            self._engine.add(caller.request, caller.so_far)
         except DreamError as error:
             caller.emit(error)
+            return
+        self._callers[caller.request.id] = caller
+        if caller.closes is not None and any(map(caller.closes, caller.so_far)):
+            self._close(caller)
 
     def _leave(self, caller: _Caller) -> None:
         """Abort the caller's own request; another one may live under the same id."""
         if self._callers.get(caller.request.id) is caller:
             self._engine.abort(caller.request.id)
-            del self._callers[caller.request.id]
+            self._forget(caller.request.id)
+
+    def _close(self, caller: _Caller) -> None:
+        """End a request; of an engine that answers later, what it still does is not told."""
+        completion = self._engine.close(caller.request.id)
+        if completion is None:
+            self._closing.add(caller.request.id)
+        else:
+            self._finish(completion)
 
     def _deliver(self, events: list[StepEvent]) -> None:
         for event in events:
-            caller = self._callers[event.request_id]
+            caller = self._callers.get(event.request_id)
+            if caller is None or event.request_id in self._closing:
+                continue
             caller.emit(event)
             if caller.closes is not None and caller.closes(event):
-                del self._callers[event.request_id]
-                caller.emit(self._engine.close(event.request_id))
+                self._close(caller)
         for completion in self._engine.collect():
-            self._callers.pop(completion.id).emit(completion)
+            self._finish(completion)
+
+    def _finish(self, completion: Completion) -> None:
+        if (caller := self._forget(completion.id)) is not None:
+            caller.emit(completion)
+
+    def _forget(self, request_id: str) -> _Caller | None:
+        self._closing.discard(request_id)
+        return self._callers.pop(request_id, None)
 
     def _fail_all(self, error: EngineError) -> None:
         with self._wake:

@@ -12,6 +12,7 @@ import torch
 from dream.canvas import Canvas
 from dream.dtypes import QUANTIZED
 from dream.engine.batch import Batch, collate
+from dream.engine.canvases import Canvases
 from dream.engine.capture import CaptureCuda
 from dream.engine.commits import commits_of
 from dream.engine.config import EngineConfig
@@ -28,7 +29,6 @@ from dream.engine.slots import SlotPool
 from dream.engine.stats import EngineStats
 from dream.engine.vocabulary import end_ids, suppressed_ids
 from dream.errors import EngineError, InvalidRequest
-from dream.growth import grown
 from dream.likelihood import LikelihoodParams, estimate_log_likelihood
 from dream.memory import check
 from dream.model.cache import KeyValueCache
@@ -40,7 +40,6 @@ from dream.model.modeling import DreamModel
 from dream.model.parallel import check_processes
 from dream.model.tokenizer import Tokenizer
 from dream.presets import Preset
-from dream.remasking import STRATEGIES
 from dream.request import Completion, Request, StepEvent
 from dream.template import Fixed, Template
 
@@ -100,6 +99,13 @@ class Engine:
             slots=SlotPool(config.max_cache_tokens),
             halves=bool(config.async_scheduling),
         )
+        self._make = Canvases(
+            mask_id=self.mask_token_id,
+            eos_ids=self.eos_token_ids,
+            is_parity=config.parity,
+            is_bit_exact=self.is_bit_exact,
+            approximation=config.approximation,
+        )
         self._launched: deque[Launched] = deque()
         self._canvases: dict[str, Canvas] = {}
         self._finished: dict[str, Completion] = {}
@@ -141,16 +147,23 @@ class Engine:
         """Call `on_stage` where a stage of a step begins; it only looks, and never calls back."""
         self._runner.trace = on_stage
 
-    def add(self, request: Request) -> None:
-        """Queue a request; InvalidRequest says what is wrong with one that cannot run."""
+    def add(self, request: Request, so_far: Sequence[StepEvent] = ()) -> None:
+        """Queue a request; InvalidRequest says what is wrong with one that cannot run.
+
+        so_far: the events of its first steps on another engine, after which it goes on; with
+        `window`, `history` or parity it begins anew.
+        """
         if request.id in self._canvases or request.id in self._finished:
             raise InvalidRequest("id", request.id, "not the id of a request that is under way")
         self.limits.check(request)
-        canvas = self._canvas(request)
-        if canvas.is_finished:
-            self._complete(canvas)
-        else:
-            self._start(canvas)
+        self._place(self._make.resume(request, so_far))
+
+    def replan(self, request_id: str, steps: int) -> None:
+        """Have a request's timetable end after so many steps in all, or as soon as it can."""
+        if (canvas := self._canvases.get(request_id)) is not None:
+            is_running = any(canvas in step.batch.canvases for step in self._launched)
+            canvas.replan(steps, is_running=is_running)
+            self._scheduler.update(canvas)
 
     def abort(self, request_id: str) -> None:
         """Drop a request: it takes no part in the next step and gives no completion."""
@@ -182,6 +195,9 @@ class Engine:
         self._scheduler.mark(step.batch.canvases, is_running=False)
         with on_device(self._device):
             return self._apply(step.batch, self._runner.read(step))
+
+    def shutdown(self) -> None:
+        """Nothing: what an engine holds goes with it."""
 
     def collect(self) -> list[Completion]:
         """Completions since the last call, in the order they finished."""
@@ -240,18 +256,6 @@ class Engine:
             self._launched.append(self._runner.launch(batch))
             self._scheduler.mark(canvases, is_running=True)
 
-    def _canvas(self, request: Request, before: Canvas | None = None) -> Canvas:
-        return Canvas(
-            request,
-            STRATEGIES[request.params.alg].plan,
-            mask_id=self.mask_token_id,
-            eos_ids=self.eos_token_ids,
-            can_exit_early=not self.config.parity,
-            is_bit_exact=self.is_bit_exact,
-            approximation=self.config.approximation,
-            before=before,
-        )
-
     def _apply(self, batch: Batch, commit: HostCommit) -> list[StepEvent]:
         """Write each canvas's tokens, retire the finished, and say what happened."""
         if not np.isfinite(commit.probs_C).all():
@@ -270,27 +274,24 @@ class Engine:
             )
             events.append(event)
             if canvas.is_finished:
-                self._finish(canvas)
+                self._retire(canvas)
+                self._place(canvas)
             else:
                 self._scheduler.update(canvas)
         return events
 
-    def _finish(self, canvas: Canvas) -> None:
-        """Complete a request, or attempt it again on a larger canvas."""
-        self._retire(canvas)
-        larger = grown(canvas.request) if canvas.has_open_end() else None
-        if larger is None:
+    def _place(self, canvas: Canvas) -> None:
+        """Have a canvas run, or the larger one after it, or complete its request."""
+        canvas = self._make.follow(canvas) or canvas
+        if canvas.is_finished:
             self._complete(canvas)
         else:
-            self._start(self._canvas(larger, canvas))
+            self._canvases[canvas.request.id] = canvas
+            self._scheduler.add(canvas)
 
     def _complete(self, canvas: Canvas) -> None:
         self._finished[canvas.request.id] = canvas.completion()
         self.stats.requests_finished += 1
-
-    def _start(self, canvas: Canvas) -> None:
-        self._canvases[canvas.request.id] = canvas
-        self._scheduler.add(canvas)
 
     def _retire(self, canvas: Canvas) -> None:
         if canvas.slots is not None:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
-from collections.abc import Callable
-
-from dream.engine.step_engine import StepEngine
-from dream.request import StepEvent
 
 __all__ = ["SECONDS", "TOKENS", "StepTimes"]
 
@@ -25,19 +20,11 @@ class StepTimes:
     inside steps.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self) -> None:
         self.counts = [[0] * (len(SECONDS) + 1) for _ in range(len(TOKENS) + 1)]
         self.busy_s = 0.0
-        self._clock = clock
 
-    def step(self, engine: StepEngine) -> list[StepEvent]:
-        """Run one step of the engine and count it."""
-        tokens, start = engine.stats.token_forwards, self._clock()
-        events = engine.step()
-        self.record(self._clock() - start, engine.stats.token_forwards - tokens)
-        return events
-
-    def record(self, seconds: float, tokens: int) -> None:
+    def record(self, tokens: int, seconds: float) -> None:
         """Count a step of so many tokens; one without any has computed nothing."""
         if tokens:
             self.busy_s += seconds

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from dream import AsyncEngine, Completion, InvalidRequest
+from dream import AsyncEngine, Completion, InvalidRequest, StepEvent
 from dream.errors import EngineError
 from tests.models import VOCAB, golden_engine, request
 
@@ -55,6 +55,31 @@ def test_closing_the_stream_frees_the_canvas(engine):
 
     assert engine.stats.requests_aborted == 1
     assert engine.queued_token_forwards == 0
+
+
+def test_a_request_goes_on_from_its_events_and_only_what_follows_is_told(engine):
+    wanted = request("moved", [[1, 2], 12], steps=12)
+    events, done = asyncio.run(collect(engine, wanted))
+
+    async def resumed():
+        return [item async for item in engine.generate(wanted, so_far=events[:5])]
+
+    assert asyncio.run(resumed()) == [*events[5:], done]
+
+
+def test_steps_that_had_ended_a_request_end_it_again(engine):
+    """The engine that ran them died before it could say so."""
+    wanted = request("closed", [[1, 2], 12], steps=12)
+    events, _ = asyncio.run(collect(engine, wanted))
+
+    async def resumed():
+        def is_last(event: StepEvent) -> bool:
+            return event.step == events[4].step
+
+        return [item async for item in engine.generate(wanted, is_last, events[:5])]
+
+    (done,) = asyncio.run(resumed())
+    assert done.usage.forward_passes == 5
 
 
 def test_cancelling_the_waiting_task_frees_the_canvas(engine):

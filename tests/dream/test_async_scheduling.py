@@ -78,7 +78,7 @@ def test_a_request_that_leaves_while_its_step_runs_gives_nothing_and_may_come_ag
 
 def canvas(name: str, size: int) -> Canvas:
     request = build_request(name, [[1], size - 1])
-    return golden_engine()._canvas(request)
+    return golden_engine()._make.make(request)
 
 
 def test_both_halves_together_are_the_first_in_line_that_fit():

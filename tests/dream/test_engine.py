@@ -124,7 +124,7 @@ def test_early_exit_stops_when_nothing_visible_can_change():
     wanted = request("a", [[1, 2, 3], 8], steps=8, order="left_to_right", early_exit=False)
     full = golden_engine().generate([wanted])[0]
     engine = golden_engine()
-    engine.eos_token_ids = frozenset({full.token_ids[3]})
+    engine._make = replace(engine._make, eos_ids=frozenset({full.token_ids[3]}))
 
     early = request("a", [[1, 2, 3], 8], steps=8, order="left_to_right")
     done = engine.generate([early])[0]

@@ -13,6 +13,7 @@ from dream.engine import graphs as graphs_module
 from dream.engine import runner as module
 from dream.engine.logprobs import row_logprobs
 from dream.errors import InvalidRequest
+from dream.remasking import STRATEGIES
 from dream.request import MAX_LOGPROBS
 from dream.sampling import highest_few, largest
 from tests.dream.test_async_scheduling import engine_with_halves
@@ -209,7 +210,7 @@ def test_a_drawn_mask_id_is_no_committed_token():
     """In parity mode it leaves its position masked, and there is nothing to tell of it."""
     canvas = Canvas(
         asking(request("a", [[1], 3], steps=1)),
-        golden_engine(parity=True)._canvas(wanted("b"))._plan,
+        STRATEGIES["entropy"].plan,
         mask_id=MASK,
         eos_ids=frozenset(),
     )

@@ -41,7 +41,7 @@ def test_every_step_of_an_engine_is_counted_once():
 def test_bounds_of_buckets_belong_to_them(seconds, tokens, row, column):
     times = StepTimes()
 
-    times.record(seconds, tokens)
+    times.record(tokens, seconds)
 
     assert times.counts[row][column] == 1
     assert times.busy_s == seconds
@@ -50,7 +50,7 @@ def test_bounds_of_buckets_belong_to_them(seconds, tokens, row, column):
 def test_a_step_that_computed_nothing_is_not_counted():
     times = StepTimes()
 
-    times.record(1.0, 0)
+    times.record(0, 1.0)
 
     assert times.busy_s == 0
     assert not any(map(sum, times.counts))
