@@ -72,7 +72,7 @@ class AppArgs(BaseModel):
     cors_origins: web pages that may call, none by default.
     docs: whether `/openapi.json` and `/docs` are served.
     start_attempts: replicas that may fail to start before the deployment has failed.
-    How many replicas there are is Serve's own config: serve.yaml.
+    How many replicas there are is Serve's own config: deployments/serve/.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
