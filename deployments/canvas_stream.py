@@ -26,10 +26,10 @@ from dream import Completion, Request, StepEvent
 from dream.growth import grown
 from dream.template import Hole
 
-__all__ = ["CanvasStream"]
+__all__ = ["EVENTS_S", "CanvasStream"]
 
-SILENCE_S = 1.0
-"""After so long an update comes even without news, as what keeps a connection awake."""
+EVENTS_S = 0.5
+"""After so long an update comes even without news: the steps that a lost replica need not repeat."""
 
 MASK = "\u2591"
 """What a mask looks like in a snapshot."""
@@ -38,7 +38,7 @@ MASK = "\u2591"
 class CanvasStream:
     """Turns the events of one request into updates; `finish` gives the last, with the result.
 
-    view: None where only the result is wanted.
+    view: None where only steps and the result are wanted.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class CanvasStream:
         self._maps: list[CanvasMap] = []
         self._steps: list[tuple[int, StepMap]] = []
         self._ids: dict[int, int] = {}
+        self._untold: list[StepEvent] = []
 
     @cached_property
     def text(self) -> CanvasText:
@@ -83,35 +84,48 @@ class CanvasStream:
             stop=self._message.stop,
         )
 
-    def begin(self) -> CanvasUpdate | None:
-        """The canvas before its first step, for a view of steps."""
-        if not self._is_mapped:
-            return None
-        self._maps.append(self._map())
-        return replace(self._at(0), canvas=self._maps[-1]) if self._shows("steps") else None
+    def start(self) -> CanvasUpdate | None:
+        """The canvas before its first step, for a view of steps.
+
+        Where another replica has begun, its steps are taken as told, and the rest follows.
+        """
+        if self._is_mapped:
+            self._maps.append(self._map())
+        if self._message.so_far is not None:
+            for event in self._message.so_far:
+                self.update(event)
+            self._untold.clear()
+        elif self._shows("steps"):
+            return replace(self._at(0), canvas=self._maps[-1])
+        return None
 
     def update(self, event: StepEvent) -> CanvasUpdate | None:
-        """What is new after a step; None where nobody wants to know."""
+        """What is new after a step; None where it can wait."""
+        self._untold.append(event)
         self._first_at = self._first_at or self._clock()
         self._cost += self._attempted.template.num_tokens
         opened = self._follow(event.attempt)
         if self._is_mapped or self._shows("snapshots"):
             self._ids |= dict(zip(event.positions, event.token_ids, strict=True))
         step = self._step_map(event) if self._is_mapped else None
-        if self._view is None:
-            return None
-        text = self._new_text(event)
+        text = "" if self._view is None else self._new_text(event)
         snapshot = None
-        if self._shows("snapshots") and event.step >= self._next_snapshot:
+        if (
+            self._view is not None
+            and self._shows("snapshots")
+            and event.step >= self._next_snapshot
+        ):
             snapshot = self._snapshot()
             self._next_snapshot = (event.step // self._view.every + 1) * self._view.every
         if not self._shows("steps"):
             opened = step = None
         is_news = bool(text or opened or step or snapshot)
-        if not is_news and self._clock() - self._told_at < SILENCE_S:
+        if not is_news and self._clock() - self._told_at < EVENTS_S:
             return None
         self._told_at = self._clock()
-        return replace(self._at(event.step), text=text, canvas=opened, set=step, snapshot=snapshot)
+        events, self._untold = tuple(self._untold), []
+        update = replace(self._at(event.step), text=text, canvas=opened, set=step)
+        return replace(update, snapshot=snapshot, events=events)
 
     def finish(self, completion: Completion) -> CanvasUpdate:
         """The rest of the text, and the result."""

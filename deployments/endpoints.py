@@ -88,6 +88,10 @@ class Endpoints:
         self._draw_seed = draw_seed
         self._started_at = int(clock())
 
+    def reconfigure(self, config: IngressConfig) -> None:
+        """Other limits and presets, for requests from now on."""
+        self._config = config
+
     async def health(self) -> Response:
         """This process answers."""
         return JSONResponse({})

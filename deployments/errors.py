@@ -26,6 +26,7 @@ Code = Literal[
     "permission_denied",
     "queue_full_for_key",
     "rate_limit_exceeded",
+    "replica_lost",
     "request_timeout",
     "request_too_large",
     "timeout",
@@ -64,6 +65,7 @@ KINDS: Mapping[Code, Kind] = {
     "internal_error": Kind(500, "server_error", True),
     "model_loading": Kind(503, "server_error", True),
     "overloaded": Kind(503, "server_error", True),
+    "replica_lost": Kind(503, "server_error", True),
     "timeout": Kind(504, "server_error", False),
 }
 

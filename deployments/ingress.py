@@ -18,6 +18,7 @@ from deployments.errors import ApiError, error_response
 from deployments.exposure import check_exposure, serve_host
 from deployments.framework import on_http_exception, unexpected
 from deployments.gate import LOOPBACK_ONLY, Gate, GateConfig, with_cors
+from deployments.live import applied
 from deployments.metric_sinks import MetricSink
 from deployments.openapi import docs_routes
 from deployments.replica_client import ServeReplicas
@@ -83,13 +84,19 @@ class Ingress:
     ) -> None:
         check_exposure(serve_host(), gate)
         app_name = serve.get_replica_context().app_name
-        self._replicas = ServeReplicas(replicas, app_name=app_name, clock=time.monotonic)
-        self._config = config
+        front = ServeReplicas(replicas, app_name=app_name, clock=time.monotonic)
+        self._endpoints = Endpoints(front, config)
+        self._start = self._config = config
         self._gate = gate
+
+    def reconfigure(self, user_config: object) -> None:
+        """Changed limits and presets; what is not valid is logged and changes nothing."""
+        self._config = applied(self._start, self._config, user_config)
+        self._endpoints.reconfigure(self._config)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_api(
-            Endpoints(self._replicas, self._config),
+            self._endpoints,
             self._gate,
             has_docs=self._config.has_docs,
             sends_request_id=False,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from dream import SamplingParams, Usage
+from dream import SamplingParams, StepEvent, Usage
 from dream.request import FinishReason
 from dream.text import Piece, TextTemplate
 
@@ -28,6 +28,8 @@ class CanvasRequest:
     of the first hole alone.
     has_trace: whether the result says what each step committed. has_confidence: whether steps show
     probabilities.
+    so_far: steps that another replica ran and told of, from which this one goes on without telling
+    of them again; None begins at the beginning.
     """
 
     id: str
@@ -41,6 +43,7 @@ class CanvasRequest:
     is_whole: bool = False
     has_trace: bool = False
     has_confidence: bool = True
+    so_far: tuple[StepEvent, ...] | None = None
 
     @property
     def canvas(self) -> TextTemplate:
@@ -139,7 +142,8 @@ class CanvasUpdate:
 
     text: follows the text of earlier updates. steps: length of the timetable, of which `step` is
     the latest. tail: of the last update, what an early exit filled without a step.
-    token_forwards: what the canvas has cost so far, at most.
+    token_forwards: what the canvas has cost so far, at most. events: the steps since the last update,
+    except at the end: with the ones before they are all that another replica needs to go on.
     """
 
     index: int
@@ -152,6 +156,7 @@ class CanvasUpdate:
     tail: tuple[SetToken, ...] = ()
     result: CanvasResult | None = None
     token_forwards: int = 0
+    events: tuple[StepEvent, ...] = ()
 
 
 RefusalCode = Literal[

@@ -8,15 +8,19 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 
-from deployments.autoscaling import METRIC
-from deployments.canvas_stream import CanvasStream
+from ray.actor import ActorHandle
+
+from deployments.autoscaling import METRIC, PACE
+from deployments.callers import Callers
+from deployments.canvas_stream import EVENTS_S, CanvasStream
 from deployments.coalescing import coalesced
 from deployments.conversion import to_request
 from deployments.encoding import Encoder, EncoderBusy
 from deployments.engine_metrics import CanvasTally, EngineMetrics
 from deployments.facts import card_of
 from deployments.letters import Letters
-from deployments.messages import CanvasRequest, CanvasResult, CanvasUpdate, ModelCard, Refusal, View
+from deployments.live import applied
+from deployments.messages import CanvasRequest, CanvasUpdate, ModelCard, Refusal, View
 from deployments.metric_sinks import sink_here
 from dream import AsyncEngine, Completion, Engine, EngineConfig, Fixed, Request, Template
 from dream.engine.async_engine import warm_engine
@@ -29,15 +33,22 @@ __all__ = ["DreamReplica", "ReplicaConfig"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaConfig:
-    """Which model runs how; `max_token_forwards` bounds one call of `generate`."""
+    """Which model runs how; `max_token_forwards` bounds one call.
+
+    max_step_s: age of a running step at which the replica counts as stalled.
+    """
 
     model: str
     engine: EngineConfig
     max_token_forwards: int
+    max_step_s: float = 120.0
 
 
 COALESCE_S = 0.02
-"""A stream sends what happens within so much time together, except what comes first."""
+"""A stream sends what happens within so much time together, except what comes first and last."""
+
+HEARTBEAT_S = 1.0
+"""After so long without news an empty item says that the replica lives."""
 
 
 class DreamReplica:
@@ -56,7 +67,7 @@ class DreamReplica:
         self._end_ids = engine.eos_token_ids
         self._vocab_size = engine.vocab_size
         self._card = card_of(engine, config.model)
-        self._max_token_forwards = config.max_token_forwards
+        self._start = self._config = config
         self._encoder = Encoder(engine.tokenizer, engine.max_model_len)
         self._engine = AsyncEngine(engine)
         self._tally = CanvasTally()
@@ -69,36 +80,35 @@ class DreamReplica:
             load_s=load_s,
         )
         self._metrics.start()
+        self._callers = Callers()
 
     def load(self, config: ReplicaConfig) -> Engine:
         """The engine, warmed."""
         return warm_engine(config.model, config.engine)
 
-    async def generate(self, messages: Sequence[CanvasRequest]) -> list[CanvasResult] | Refusal:
-        """Every canvas filled, in order; cancelling the call aborts all of them."""
-        streams = await self._admit(messages, None)
-        if isinstance(streams, Refusal):
-            return streams
-        for stream in streams:
-            stream.begin()
-        results: dict[int, CanvasResult] = {}
-        async with aclosing(self._updates(streams, messages)) as updates:
-            async for update in updates:
-                if update.result is not None:
-                    results[update.index] = update.result
-        return [results[index] for index in range(len(messages))]
-
     async def stream(
-        self, messages: Sequence[CanvasRequest], view: View
+        self,
+        messages: Sequence[CanvasRequest],
+        view: View | None,
+        caller: ActorHandle | None = None,
     ) -> AsyncGenerator[Refusal | list[CanvasUpdate]]:
-        """A refusal, or at once a first item and then all news; closing it aborts all canvases."""
+        """A refusal, or updates until all canvases are filled; closing it aborts all of them.
+
+        Where there is a view, a first item comes at once. An empty item comes while nothing else
+        does, so that silence says that this replica is lost. caller: the actor that calls; its
+        canvases end with it.
+        """
         streams = await self._admit(messages, view)
         if isinstance(streams, Refusal):
             yield streams
             return
-        yield [update for stream in streams if (update := stream.begin()) is not None]
-        updates = self._updates(streams, messages)
-        async with aclosing(updates), aclosing(coalesced(updates, COALESCE_S)) as batches:
+        first = [update for stream in streams if (update := stream.start()) is not None]
+        if view is not None:
+            yield first
+        interval_s = EVENTS_S if view is None else COALESCE_S
+        updates = self._updates(streams, messages, caller)
+        batches = coalesced(updates, interval_s, heartbeat_s=HEARTBEAT_S)
+        async with aclosing(updates), aclosing(batches):
             async for batch in batches:
                 yield batch
 
@@ -132,11 +142,26 @@ class DreamReplica:
         }
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What Serve hands to `BacklogPolicy`."""
+        """What Serve hands to `BacklogPolicy`: the work, and the pace once there is one."""
+        pace = self._engine.pace.token_forwards_per_s
+        return {**self.record_routing_stats(), **({} if pace is None else {PACE: pace})}
+
+    def record_routing_stats(self) -> dict[str, float]:
+        """What Serve hands to the `LeastWorkRouter` of every caller."""
         return {METRIC: float(self._engine.queued_token_forwards)}
 
+    def reconfigure(self, user_config: object) -> None:
+        """Changed limits, from now on; what is not valid is logged and changes nothing."""
+        self._config = applied(self._start, self._config, user_config)
+
     def check_health(self) -> None:
-        """Raises when the engine's thread is dead: Serve then replaces this actor."""
+        """Raises when the engine's thread is dead or its step stalled: Serve replaces this actor.
+
+        With a stalled step every call in flight fails at once, since Serve waits for their end.
+        """
+        age_s = self._engine.step_age_s
+        if age_s > self._config.max_step_s:
+            self._engine.abandon(f"its step takes {age_s:.0f} s already")
         self._engine.check_health()
 
     def close(self) -> None:
@@ -176,16 +201,20 @@ class DreamReplica:
 
     def _over_budget(self, requests: Sequence[Request]) -> Refusal | None:
         cost = sum(most_token_forwards(request) for request in requests)
-        if cost <= self._max_token_forwards:
+        most = self._config.max_token_forwards
+        if cost <= most:
             return None
         return Refusal(
             code="compute_budget_exceeded",
             message=f"This asks for {cost} token-forwards (canvas tokens x steps x choices); "
-            f"at most {self._max_token_forwards} are allowed.",
+            f"at most {most} are allowed.",
         )
 
     async def _updates(
-        self, streams: Sequence[CanvasStream], messages: Sequence[CanvasRequest]
+        self,
+        streams: Sequence[CanvasStream],
+        messages: Sequence[CanvasRequest],
+        caller: ActorHandle | None,
     ) -> AsyncGenerator[CanvasUpdate]:
         """News of all canvases as they come; the first failure aborts the rest and is raised."""
         news: asyncio.Queue[CanvasUpdate | asyncio.Task[None]] = asyncio.Queue()
@@ -196,17 +225,22 @@ class DreamReplica:
         for task in tasks:
             task.add_done_callback(news.put_nowait)
         num_open = len(tasks)
-        try:
-            while num_open:
-                update = await news.get()
-                if isinstance(update, CanvasUpdate):
-                    yield update
-                else:
-                    update.result()
-                    num_open -= 1
-        finally:
+
+        def end() -> None:
             for task in tasks:
                 task.cancel()
+
+        try:
+            with self._callers.watching(caller, end):
+                while num_open:
+                    update = await news.get()
+                    if isinstance(update, CanvasUpdate):
+                        yield update
+                    else:
+                        update.result()
+                        num_open -= 1
+        finally:
+            end()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(
@@ -219,7 +253,8 @@ class DreamReplica:
         closes = None
         if message.stop and message.params.grow_to is None:
             closes = stream.watch().is_stopped_by
-        items = self._engine.generate(stream.request, closes)
+        so_far = message.so_far or ()
+        items = self._engine.generate(stream.request, closes, so_far)
         with self._tally.canvas() as canvas:
             async with aclosing(items):
                 async for item in items:

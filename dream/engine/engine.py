@@ -68,6 +68,7 @@ class Engine:
             max_model_len=self.max_model_len,
             max_cache_tokens=config.max_cache_tokens,
             vocab_size=self.vocab_size,
+            max_num_batched_tokens=config.max_num_batched_tokens,
             length_tokens={} if tokenizer is None else tokenizer.length_tokens,
         )
         self._device = model.device
@@ -96,6 +97,7 @@ class Engine:
         self._scheduler = Scheduler(
             max_num_batched_tokens=config.max_num_batched_tokens,
             quantum=config.quantum,
+            max_shared_tokens=config.max_shared_tokens or 0,
             slots=SlotPool(config.max_cache_tokens),
             halves=bool(config.async_scheduling),
         )
