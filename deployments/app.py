@@ -27,11 +27,11 @@ from ray import serve
 from ray.serve.config import RequestRouterConfig
 
 from cluster.topology import replica_resources
-from deployments.endpoints import IngressConfig
 from deployments.fields import PresetName, with_options
 from deployments.gate import GateConfig
 from deployments.ingress import Ingress
 from deployments.key_file import read_keys
+from deployments.model_card import IngressConfig
 from deployments.replica import DreamReplica, ReplicaConfig
 from deployments.router import ROUTER
 from dream import DreamError, EngineConfig, InvalidRequest

@@ -69,6 +69,7 @@ class CanvasStream:
         self._steps: list[tuple[int, StepMap]] = []
         self._ids: dict[int, int] = {}
         self._untold: list[StepEvent] = []
+        self._num_steps = _steps_of(request)
 
     @cached_property
     def text(self) -> CanvasText:
@@ -103,8 +104,9 @@ class CanvasStream:
         """What is new after a step; None where it can wait."""
         self._untold.append(event)
         self._first_at = self._first_at or self._clock()
-        self._cost += self._attempted.template.num_tokens
+        self._num_steps = event.steps
         opened = self._follow(event.attempt)
+        self._cost += self._attempted.template.num_tokens
         if self._is_mapped or self._shows("snapshots"):
             self._ids |= dict(zip(event.positions, event.token_ids, strict=True))
         step = self._step_map(event) if self._is_mapped else None
@@ -136,11 +138,10 @@ class CanvasStream:
         result = self._result(completion, tail, now)
         text = self._shown([hole.text for hole in result.holes])
         assert text.startswith(self._sent), "finished text never changes"
-        steps = self._attempted.params.steps or self._attempted.template.num_masked
         return CanvasUpdate(
             index=self._index,
-            step=steps,
-            steps=steps,
+            step=self._num_steps,
+            steps=self._num_steps,
             text=text[len(self._sent) :] if self._view is not None else "",
             tail=tail if self._shows("steps") else (),
             result=result,
@@ -152,8 +153,9 @@ class CanvasStream:
 
     def _at(self, step: int) -> CanvasUpdate:
         """An update without news."""
-        steps = self._attempted.params.steps or self._attempted.template.num_masked
-        return CanvasUpdate(index=self._index, step=step, steps=steps, token_forwards=self._cost)
+        return CanvasUpdate(
+            index=self._index, step=step, steps=self._num_steps, token_forwards=self._cost
+        )
 
     def _follow(self, attempt: int) -> CanvasMap | None:
         """The larger canvas that this step belongs to, when it is the first of it."""
@@ -172,7 +174,7 @@ class CanvasStream:
         return self._maps[-1]
 
     def _map(self) -> CanvasMap:
-        template, params = self._attempted.template, self._attempted.params
+        template = self._attempted.template
         fixed: list[SetToken] = []
         position = 0
         for segment in template.segments:
@@ -185,7 +187,7 @@ class CanvasStream:
         return CanvasMap(
             length=template.num_tokens,
             fixed=tuple(fixed),
-            steps=params.steps or template.num_masked,
+            steps=_steps_of(self._attempted),
             attempt=self._attempt,
         )
 
@@ -272,5 +274,13 @@ class CanvasStream:
             holes=with_logprobs(plain.holes, completion, self._letters),
             queue_s=first_at - self._began_at,
             denoise_s=now - first_at,
+            is_in_time=None if self.request.deadline is None else now <= self.request.deadline,
             trace=trace,
         )
+
+
+def _steps_of(request: Request) -> int:
+    """Length of the timetable at its beginning."""
+    if request.timetable:
+        return request.timetable[0][1]
+    return request.params.steps or request.template.num_masked

@@ -13,6 +13,7 @@ __all__ = ["KINDS", "ApiError", "Code", "Kind", "error_body", "error_response"]
 Code = Literal[
     "compute_budget_exceeded",
     "context_length_exceeded",
+    "deadline_infeasible",
     "internal_error",
     "invalid_api_key",
     "invalid_json",
@@ -47,6 +48,7 @@ class Kind(NamedTuple):
 KINDS: Mapping[Code, Kind] = {
     "compute_budget_exceeded": Kind(400, "invalid_request_error", False),
     "context_length_exceeded": Kind(400, "invalid_request_error", False),
+    "deadline_infeasible": Kind(400, "invalid_request_error", False),
     "invalid_json": Kind(400, "invalid_request_error", False),
     "invalid_value": Kind(400, "invalid_request_error", False),
     "missing_required_parameter": Kind(400, "invalid_request_error", False),

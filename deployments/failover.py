@@ -108,6 +108,7 @@ class _Canvas:
         return replace(
             self._message,
             id=f"{self._message.id}.{number}" if number else self._message.id,
+            is_accepted=number > 0,
             so_far=tuple(self._events) if can_go_on else None,
         )
 

@@ -13,13 +13,14 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from deployments.access_log import record_of, write_access_log
-from deployments.endpoints import Endpoints, IngressConfig
+from deployments.endpoints import Endpoints
 from deployments.errors import ApiError, error_response
 from deployments.exposure import check_exposure, serve_host
 from deployments.framework import on_http_exception, unexpected
 from deployments.gate import LOOPBACK_ONLY, Gate, GateConfig, with_cors
 from deployments.live import applied
 from deployments.metric_sinks import MetricSink
+from deployments.model_card import IngressConfig
 from deployments.openapi import docs_routes
 from deployments.replica_client import ServeReplicas
 from deployments.routes import ROUTES

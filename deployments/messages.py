@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from dream import SamplingParams, StepEvent, Usage
-from dream.request import FinishReason
+from dream.request import FinishReason, Priority, Timetable
 from dream.text import Piece, TextTemplate
 
 __all__ = ["CanvasMap", "CanvasRequest", "CanvasResult", "CanvasUpdate", "FilledHole", "ModelCard"]
@@ -28,6 +28,9 @@ class CanvasRequest:
     of the first hole alone.
     has_trace: whether the result says what each step committed. has_confidence: whether steps show
     probabilities.
+    timetable, min_steps, is_elastic, key and priority: as of `dream.Request`; group: of one call.
+    due_at: when it has to be done, by the clock of the ingress; time_left_s: until then, when it is
+    sent. is_accepted: whether a replica has taken it before, so that no deadline refuses it.
     so_far: steps that another replica ran and told of, from which this one goes on without telling
     of them again; None begins at the beginning.
     """
@@ -43,7 +46,20 @@ class CanvasRequest:
     is_whole: bool = False
     has_trace: bool = False
     has_confidence: bool = True
+    timetable: Timetable = ()
+    min_steps: int = 1
+    is_elastic: bool = False
+    key: str = ""
+    group: str | None = None
+    priority: Priority = "interactive"
+    due_at: float | None = None
+    time_left_s: float | None = None
+    is_accepted: bool = False
     so_far: tuple[StepEvent, ...] | None = None
+
+    def sent(self, now: float) -> CanvasRequest:
+        """The same as it leaves the ingress."""
+        return self if self.due_at is None else replace(self, time_left_s=self.due_at - now)
 
     @property
     def canvas(self) -> TextTemplate:
@@ -124,7 +140,8 @@ class FilledHole:
 class CanvasResult:
     """One filled canvas: its holes in order, why it ended, what it cost.
 
-    queue_s, denoise_s: until its first step was done, and from then on.
+    queue_s, denoise_s: until its first step was done, and from then on. is_in_time: whether it was
+    done before its deadline; None without one.
     """
 
     holes: tuple[FilledHole, ...]
@@ -133,6 +150,7 @@ class CanvasResult:
     usage: Usage
     queue_s: float = 0.0
     denoise_s: float = 0.0
+    is_in_time: bool | None = None
     trace: Trace | None = None
 
 
@@ -160,7 +178,11 @@ class CanvasUpdate:
 
 
 RefusalCode = Literal[
-    "compute_budget_exceeded", "context_length_exceeded", "invalid_value", "overloaded"
+    "compute_budget_exceeded",
+    "context_length_exceeded",
+    "deadline_infeasible",
+    "invalid_value",
+    "overloaded",
 ]
 
 

@@ -20,11 +20,23 @@ from deployments.engine_metrics import CanvasTally, EngineMetrics
 from deployments.facts import card_of
 from deployments.letters import Letters
 from deployments.live import applied
-from deployments.messages import CanvasRequest, CanvasUpdate, ModelCard, Refusal, View
+from deployments.messages import (
+    CanvasRequest,
+    CanvasUpdate,
+    ModelCard,
+    Refusal,
+    RefusalCode,
+    View,
+)
 from deployments.metric_sinks import sink_here
 from dream import AsyncEngine, Completion, Engine, EngineConfig, Fixed, Request, Template
 from dream.engine.async_engine import warm_engine
-from dream.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
+from dream.errors import (
+    CheckpointError,
+    ContextLengthExceeded,
+    DeadlineInfeasible,
+    InvalidRequest,
+)
 from dream.growth import most_token_forwards
 from dream.text import TextTemplate
 
@@ -177,25 +189,40 @@ class DreamReplica:
         self._engine.check_health()
         try:
             templates = await self._encoder.encode([message.canvas for message in messages])
-            streams = [
-                self._stream(index, message, template, view)
-                for index, (message, template) in enumerate(zip(messages, templates, strict=True))
+            requests = [
+                self._request(message, template)
+                for message, template in zip(messages, templates, strict=True)
             ]
-            for stream in streams:
-                self._engine.check(stream.request)
+            if (refusal := self._over_budget(requests)) is not None:
+                return refusal
+            fitted = self._fit(messages, requests)
         except (InvalidRequest, EncoderBusy) as error:
             return _refusal(error)
-        return self._over_budget([stream.request for stream in streams]) or streams
+        return [
+            self._stream(index, message, request, view)
+            for index, (message, request) in enumerate(zip(messages, fitted, strict=True))
+        ]
+
+    def _fit(self, messages: Sequence[CanvasRequest], requests: Sequence[Request]) -> list[Request]:
+        """The requests with the steps that there is time for; what has begun keeps its own."""
+        new = [r for m, r in zip(messages, requests, strict=True) if not m.so_far]
+        is_accepted = any(message.is_accepted for message in messages)
+        fitted = {r.id: r for r in self._engine.fit(new, may_refuse=not is_accepted)}
+        return [fitted.get(request.id, request) for request in requests]
+
+    def _request(self, message: CanvasRequest, template: Template) -> Request:
+        stop_ids = [self._tokenizer.token_id(name) for name in message.stop_tokens]
+        request = to_request(message, template, stop_ids, self._engine.clock())
+        self._engine.check(request)
+        return request
 
     def _stream(
-        self, index: int, message: CanvasRequest, template: Template, view: View | None
+        self, index: int, message: CanvasRequest, request: Request, view: View | None
     ) -> CanvasStream:
-        stop_ids = [self._tokenizer.token_id(name) for name in message.stop_tokens]
-        request = to_request(message, template, stop_ids)
         letters = Letters(
             decode=self._tokenizer.decode,
             token_bytes=self._tokenizer.token_bytes,
-            end_ids=self._end_ids | frozenset(stop_ids),
+            end_ids=self._end_ids | frozenset(request.stop_ids),
         )
         return CanvasStream(index, message, request, letters, view)
 
@@ -269,9 +296,12 @@ def _refusal(error: InvalidRequest | EncoderBusy) -> Refusal:
     if isinstance(error, EncoderBusy):
         message = "Too much text is waiting to be tokenised."
         return Refusal(code="overloaded", message=message, retry_after_s=1)
-    too_long = isinstance(error, ContextLengthExceeded)
+    codes: dict[type[InvalidRequest], RefusalCode] = {
+        ContextLengthExceeded: "context_length_exceeded",
+        DeadlineInfeasible: "deadline_infeasible",
+    }
     return Refusal(
-        code="context_length_exceeded" if too_long else "invalid_value",
+        code=codes.get(type(error), "invalid_value"),
         field=error.field,
         message=error.allowed,
     )

@@ -126,7 +126,8 @@ class ServeReplicas:
         self, messages: Sequence[CanvasRequest], view: View | None
     ) -> AsyncGenerator[Item]:
         """One call of one replica; it goes on while a caller of this process waits for it."""
-        response = self._streaming.stream.remote(messages, view, _own_handle())
+        sent = [message.sent(self._clock()) for message in messages]
+        response = self._streaming.stream.remote(sent, view, _own_handle())
         assert isinstance(response, DeploymentResponseGenerator)
         is_silent = partial(_is_silent, messages[0].id)
         async with aclosing(items_of(response, is_silent)) as items:

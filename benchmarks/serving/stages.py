@@ -15,10 +15,11 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.canvas_stream import CanvasStream
-from deployments.endpoints import Endpoints, IngressConfig
+from deployments.endpoints import Endpoints
 from deployments.gate import GateConfig
 from deployments.ingress import build_api
 from deployments.messages import CanvasRequest, CanvasResult, Refusal, View
+from deployments.model_card import IngressConfig
 from deployments.replica import DreamReplica, ReplicaConfig
 from deployments.replica_client import ServeReplicas
 from dream import Completion, Engine, Request, StepEvent

@@ -135,12 +135,13 @@ class AsyncEngine:
         """Raise the InvalidRequest of a request that the engine could not take."""
         self._limits.check(request)
 
-    def fit(self, requests: Sequence[Request]) -> list[Request]:
+    def fit(self, requests: Sequence[Request], *, may_refuse: bool = True) -> list[Request]:
         """The requests with the steps that there is time for; deadlines are by `clock`.
 
-        DeadlineInfeasible where even the fewest would end too late.
+        DeadlineInfeasible where even the fewest would end too late, if that may be refused.
         """
-        return self._deadlines.fit(requests, self.queued_token_forwards, self._others)
+        backlog = self.queued_token_forwards
+        return self._deadlines.fit(requests, backlog, self._others, may_refuse=may_refuse)
 
     async def generate(
         self, request: Request, closes: Closes | None = None, so_far: Sequence[StepEvent] = ()
@@ -175,6 +176,11 @@ class AsyncEngine:
             raise EngineError(f"the engine has died: {self._error}") from self._error
         if self._is_closed or not self._thread.is_alive():
             raise EngineError("the engine is shut down")
+
+    def abandon(self, reason: str) -> None:
+        """Give the engine up without waiting for its step; whoever waits gets an EngineError."""
+        self._error = EngineError(reason)
+        self._fail_all(EngineError(f"the engine is given up: {reason}"))
 
     def shutdown(self) -> None:
         """End the thread; whoever still waits gets an EngineError."""

@@ -111,8 +111,8 @@ class EngineConfig:
     max_shared_tokens: int | None = field(
         default=None,
         metadata=declare(
-            "Tokens of a step up to which other keys join the one that leads it; none: 1024 on CUDA,"
-            " 0 on a CPU",
+            "Tokens of a step up to which other keys join the one that leads it; none: 1024 on"
+            " CUDA, 0 on a CPU",
             BATCHING,
             (0, None),
             changes_tokens=False,

@@ -117,7 +117,9 @@ class Deadlines:
         self._tracked: dict[str, _Tracked] = {}
         self._look_at = 0.0
 
-    def fit(self, requests: Sequence[Request], backlog: int, others: int) -> list[Request]:
+    def fit(
+        self, requests: Sequence[Request], backlog: int, others: int, *, may_refuse: bool = True
+    ) -> list[Request]:
         """The requests with the steps that there is time for; DeadlineInfeasible if too few are.
 
         backlog: token-forwards that wait or run. others: canvas tokens without a deadline.
@@ -128,7 +130,7 @@ class Deadlines:
             running = self._running()
             together = [*running, *new.values()]
             fewest = self._late(together, 0.0, others)
-            if not fewest <= self._late(running, 0.0, others):
+            if may_refuse and not fewest <= self._late(running, 0.0, others):
                 raise self._infeasible(min(new.values(), key=lambda one: one.deadline))
             share = self._share(together, fewest, others)
         return [

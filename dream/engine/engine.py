@@ -150,10 +150,9 @@ class Engine:
         self._runner.trace = on_stage
 
     def add(self, request: Request, so_far: Sequence[StepEvent] = ()) -> None:
-        """Queue a request; InvalidRequest says what is wrong with one that cannot run.
+        """Queue a request, to go on after events of another engine; InvalidRequest if it cannot.
 
-        so_far: the events of its first steps on another engine, after which it goes on; with
-        `window`, `history` or parity it begins anew.
+        With `window`, `history` or parity it begins anew.
         """
         if request.id in self._canvases or request.id in self._finished:
             raise InvalidRequest("id", request.id, "not the id of a request that is under way")
@@ -263,9 +262,7 @@ class Engine:
         if not np.isfinite(commit.probs_C).all():
             raise EngineError("the model's probabilities are not finite: check the weights")
         commits = commits_of(batch, commit)
-        work = len(batch.canvases), len(batch.token_ids_T), len(batch.positions_N)
-        self.stats.count_step(*work, sum(len(one.positions) for one in commits))
-        self.stats.canvas_positions += sum(c.request.template.num_masked for c in batch.canvases)
+        self.stats.count_step(*batch.work, sum(len(one.positions) for one in commits))
         events: list[StepEvent] = []
         for one in commits:
             canvas = one.canvas

@@ -25,10 +25,13 @@ class EngineStats:
     requests_finished: int = 0
     requests_aborted: int = 0
 
-    def count_step(self, requests: int, tokens: int, logit_rows: int, committed: int) -> None:
+    def count_step(
+        self, requests: int, tokens: int, in_holes: int, logit_rows: int, committed: int
+    ) -> None:
         """One packed forward of so many requests and tokens, and what it committed."""
         self.steps += 1
         self.forward_passes += requests
         self.token_forwards += tokens
+        self.canvas_positions += in_holes
         self.logit_rows += logit_rows
         self.committed_tokens += committed

@@ -12,8 +12,8 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
+from deployments.canvases import Presets
 from deployments.chat import ChatRequest, chat_messages
-from deployments.conversion import Presets
 from deployments.messages import CanvasRequest, CanvasResult
 from deployments.replica import DreamReplica, ReplicaConfig
 from dream import EngineConfig

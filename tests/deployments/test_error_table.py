@@ -13,11 +13,12 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from deployments.endpoints import Endpoints, IngressConfig
+from deployments.endpoints import Endpoints
 from deployments.errors import Code
 from deployments.gate import GateConfig
 from deployments.ingress import build_api
 from deployments.messages import Refusal
+from deployments.model_card import IngressConfig
 from tests.deployments.fakes import URL, FakeReplicas
 from tests.deployments.test_key_file import created
 

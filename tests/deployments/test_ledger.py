@@ -150,7 +150,9 @@ def test_the_context_of_a_canvas_costs_too():
 
 
 def test_the_canvases_of_a_call_are_found_among_its_arguments():
-    message = CanvasRequest(id="a", template=TextTemplate([Hole(2)]), params=SamplingParams())
+    message = CanvasRequest(
+        id="a", template=TextTemplate([Hole(2)]), params=SamplingParams(steps=1)
+    )
 
     assert messages_of([[message, message], View()], {}) == [message, message]
     assert messages_of([], {"messages": (message,), "one": message}) == [message, message]

@@ -103,11 +103,12 @@ def test_a_canvas_grows_no_further_than_the_context(replica):
         (growing(12, "a", Hole(5), steps=4), 4 * (6 + 11 + 13)),
     ],
 )
-def test_every_size_of_a_growing_canvas_counts_in_the_budget(replica, monkeypatch, asked, cost):
-    monkeypatch.setattr(replica, "_max_token_forwards", cost - 1)
+def test_every_size_of_a_growing_canvas_counts_in_the_budget(replica, asked, cost):
+    replica.reconfigure({"max_token_forwards": cost - 1})
 
     refusal = generate(replica, asked)
 
+    replica.reconfigure(None)
     assert isinstance(refusal, Refusal)
     assert refusal.code == "compute_budget_exceeded"
     assert f"asks for {cost} token-forwards" in refusal.message
@@ -144,7 +145,8 @@ def test_calls_made_together_share_forwards(replica):
 
 
 def test_the_backlog_is_told_to_the_autoscaler_in_token_forwards(replica):
-    assert replica.record_autoscaling_stats() == {"token_forwards_queued": 0.0}
+    assert replica.record_routing_stats() == {"token_forwards_queued": 0.0}
+    assert replica.record_autoscaling_stats()["token_forwards_queued"] == 0
 
     async def run() -> float:
         call = asyncio.create_task(replica.generate([canvas("a", Hole(200))]))
@@ -154,6 +156,14 @@ def test_the_backlog_is_told_to_the_autoscaler_in_token_forwards(replica):
         return backlog
 
     assert asyncio.run(run()) > 0
+    assert replica.record_autoscaling_stats()["token_forwards_per_s"] > 0
+
+
+def test_a_replica_that_has_not_worked_reports_no_pace():
+    replica = DreamReplica(CONFIG)
+
+    assert "token_forwards_per_s" not in replica.record_autoscaling_stats()
+    replica.close()
 
 
 def test_a_dead_engine_fails_the_health_check_and_every_call():
