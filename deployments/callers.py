@@ -18,7 +18,7 @@ UNREACHABLE_S = 15.0
 End = Callable[[], None]
 
 
-async def answers(caller: ActorHandle) -> bool:
+async def answers(caller: ActorHandle[object]) -> bool:
     """Whether the actor lives and can be reached."""
     try:
         async with asyncio.timeout(UNREACHABLE_S):
@@ -33,17 +33,17 @@ class Callers:
 
     def __init__(
         self,
-        is_alive: Callable[[ActorHandle], Awaitable[bool]] = answers,
+        is_alive: Callable[[ActorHandle[object]], Awaitable[bool]] = answers,
         *,
         check_every_s: float = CHECK_EVERY_S,
     ) -> None:
         self._is_alive = is_alive
         self._check_every_s = check_every_s
-        self._calls: dict[ActorHandle, list[End]] = {}
+        self._calls: dict[ActorHandle[object], list[End]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @contextmanager
-    def watching(self, caller: ActorHandle | None, end: End) -> Iterator[None]:
+    def watching(self, caller: ActorHandle[object] | None, end: End) -> Iterator[None]:
         """While a call runs: `end` is called if its caller dies. None: nobody is looked after."""
         if caller is None:
             yield
@@ -60,7 +60,7 @@ class Callers:
         finally:
             calls.remove(end)
 
-    async def _watch(self, caller: ActorHandle, calls: list[End]) -> None:
+    async def _watch(self, caller: ActorHandle[object], calls: list[End]) -> None:
         await asyncio.sleep(self._check_every_s)
         while calls:
             if not await self._is_alive(caller):

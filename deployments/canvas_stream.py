@@ -29,7 +29,7 @@ from dream.template import Hole
 __all__ = ["EVENTS_S", "CanvasStream"]
 
 EVENTS_S = 0.5
-"""After so long an update comes even without news: the steps that a lost replica need not repeat."""
+"""After so long an update comes even without news: another replica need not repeat its steps."""
 
 MASK = "\u2591"
 """What a mask looks like in a snapshot."""

@@ -72,19 +72,27 @@ async def unbroken(
                     elif number == 0:
                         yield item
                         return
-                    elif item.code != "overloaded":
-                        raise ApiError("replica_lost", "No other replica takes what is left of it.")
-        except ReplicaLost:
-            pass
-        except EngineError:
-            num_failures += 1
-            if num_failures == MAX_FAILURES:
-                raise
-        except ApiError as error:
-            if number == 0 or error.code not in ("overloaded", "model_loading"):
+                    else:
+                        raise _refused(item)
+        except (ReplicaLost, EngineError, ApiError) as error:
+            num_failures += isinstance(error, EngineError)
+            if num_failures == MAX_FAILURES or not _may_go_on(error, number):
                 raise
         if all(canvas.is_over for canvas in canvases):
             return
+
+
+def _may_go_on(error: ReplicaLost | EngineError | ApiError, number: int) -> bool:
+    """Whether another attempt follows: what was accepted once is not refused for lack of room."""
+    if isinstance(error, ApiError):
+        return number > 0 and error.code in ("overloaded", "model_loading")
+    return True
+
+
+def _refused(refusal: Refusal) -> ApiError:
+    if refusal.code == "overloaded":
+        return ApiError("overloaded", refusal.message, retry_after_s=refusal.retry_after_s)
+    return ApiError("replica_lost", "No other replica takes what is left of it.", retry_after_s=1)
 
 
 class _Canvas:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from deployments.access_log import record_of, write_access_log
+from deployments.disconnects import with_disconnects
 from deployments.endpoints import Endpoints
 from deployments.errors import ApiError, error_response
 from deployments.exposure import check_exposure, serve_host
@@ -38,7 +39,8 @@ class _Api(FastAPI):
     cors_origins: tuple[str, ...]
 
     def build_middleware_stack(self) -> ASGIApp:
-        return with_cors(self.gate.around(super().build_middleware_stack()), self.cors_origins)
+        app = self.gate.around(super().build_middleware_stack())
+        return with_disconnects(with_cors(app, self.cors_origins))
 
 
 def build_api(

@@ -160,8 +160,8 @@ class CanvasUpdate:
 
     text: follows the text of earlier updates. steps: length of the timetable, of which `step` is
     the latest. tail: of the last update, what an early exit filled without a step.
-    token_forwards: what the canvas has cost so far, at most. events: the steps since the last update,
-    except at the end: with the ones before they are all that another replica needs to go on.
+    token_forwards: what the canvas has cost so far, at most. events: the steps since the last
+    update, except at the end: with all before they are what another replica needs to go on.
     """
 
     index: int

@@ -102,7 +102,7 @@ class DreamReplica:
         self,
         messages: Sequence[CanvasRequest],
         view: View | None,
-        caller: ActorHandle | None = None,
+        caller: ActorHandle[object] | None = None,
     ) -> AsyncGenerator[Refusal | list[CanvasUpdate]]:
         """A refusal, or updates until all canvases are filled; closing it aborts all of them.
 
@@ -241,7 +241,7 @@ class DreamReplica:
         self,
         streams: Sequence[CanvasStream],
         messages: Sequence[CanvasRequest],
-        caller: ActorHandle | None,
+        caller: ActorHandle[object] | None,
     ) -> AsyncGenerator[CanvasUpdate]:
         """News of all canvases as they come; the first failure aborts the rest and is raised."""
         news: asyncio.Queue[CanvasUpdate | asyncio.Task[None]] = asyncio.Queue()

@@ -25,6 +25,7 @@ from deployments.messages import (
     Refusal,
     View,
 )
+from deployments.probes import any_answers, replica_actors
 from deployments.replica_calls import answer_of, items_of
 from dream.text import TextTemplate
 
@@ -33,8 +34,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Replicas", "ServeReplicas"]
 
-AVOID_S = 10.0
+AVOID_S = 15.0
 """How long others come before a replica that says nothing."""
+
+PROBE_S = 2.0
+"""A replica is not ready where it takes longer to say that it is."""
 
 READY_FOR_S = 1.0
 """How long an answer about readiness is reused: probes are free, the controller is not."""
@@ -111,7 +115,8 @@ class ServeReplicas:
     async def card(self) -> ModelCard:
         """The card of any replica, asked for once."""
         if self._card is None:
-            self._card = await self._answer(lambda: self._handle.card.remote(), is_quick=False)
+            card = await self._answer(lambda: self._handle.card.remote(), is_quick=False)
+            self._card = card
         return self._card
 
     async def _unbroken(
@@ -140,7 +145,7 @@ class ServeReplicas:
         *,
         is_quick: bool = True,
     ) -> T:
-        """The answer of any replica; of another one where that is lost, or slow with a quick one."""
+        """The answer of any replica; of another one where that is lost, or quick and silent."""
         await self._require_ready()
         for number in count():
             await asyncio.sleep(wait_s(number))
@@ -153,22 +158,27 @@ class ServeReplicas:
         raise AssertionError("attempts have no end")
 
     async def is_ready(self) -> bool:
-        """Whether Serve counts a replica as running, or none as enough while nobody asks.
+        """Whether a replica runs and answers, or none is needed while nobody asks.
 
-        It is not asked more than once a second.
-        Serve and not a replica answers, because a call would wait behind the work of a full one.
+        Nobody is asked more than once a second, and no replica by a call, which would wait behind
+        the work of a full one.
         """
         async with self._asking:
             now = self._clock()
             if self._asked_at is None or now - self._asked_at >= READY_FOR_S:
-                self._is_ready = await asyncio.to_thread(self._can_serve)
-                self._asked_at = now
+                self._is_ready = await asyncio.to_thread(self._can_serve) and await self._answers()
+                self._asked_at = self._clock()
             return self._is_ready
 
     async def _require_ready(self) -> None:
         """Refuses while, as far as is known, no replica is up: a retry finds the next one."""
         if not self._is_ready and not await self.is_ready():
             raise ApiError("model_loading", "The model is still loading.", retry_after_s=5)
+
+    async def _answers(self) -> bool:
+        names = self._app_name, self._handle.deployment_name
+        actors = await asyncio.to_thread(replica_actors, *names)
+        return not actors or await any_answers(actors, PROBE_S)
 
     def _can_serve(self) -> bool:
         application = serve.status().applications.get(self._app_name)
@@ -191,7 +201,7 @@ def _is_silent(message_id: str) -> bool:
     return True
 
 
-def _own_handle() -> ActorHandle | None:
+def _own_handle() -> ActorHandle[object] | None:
     """The actor that runs this, so that a replica can see whether it lives."""
     context = ray.get_runtime_context()
     return context.current_actor if context.get_actor_id() else None
