@@ -79,7 +79,7 @@ class AppArgs(BaseModel):
     max_step_s: age of a running step at which a replica is stalled and is replaced.
     max_surge_percent: replicas that a redeploy may start before it stops as many old ones.
     A `user_config` changes limits, timeouts and the preset of a running app: docs/scaling.md.
-    How many replicas there are is Serve's own config: serve.yaml.
+    How many replicas there are is Serve's own config: deployments/serve/.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -187,6 +187,7 @@ def bind_app(args: AppArgs, replica: type[DreamReplica], front: type) -> serve.A
         model=args.model,
         engine=engine,
         max_token_forwards=args.max_token_forwards,
+        timeout_s=args.timeout_s,
         max_step_s=args.max_step_s,
     )
     return ingress.bind(replicas.bind(replica_config), _ingress_config(args), args.gate)

@@ -260,8 +260,7 @@ class Engine:
         if not np.isfinite(commit.probs_C).all():
             raise EngineError("the model's probabilities are not finite: check the weights")
         commits = commits_of(batch, commit)
-        work = len(batch.canvases), len(batch.token_ids_T), len(batch.positions_N)
-        self.stats.count_step(*work, sum(len(one.positions) for one in commits))
+        self.stats.count_step(*batch.work, sum(len(one.positions) for one in commits))
         events: list[StepEvent] = []
         for one in commits:
             canvas = one.canvas

@@ -42,7 +42,7 @@ def test_the_budgets_and_replicas_are_those_of_the_options():
     )
 
     given = {"model": "/models/dream", "device": "cuda", "dtype": "float32"}
-    given |= {"tensor_parallel": 1, "max_model_len": 2048, "start_attempts": 3}
+    given |= {"max_model_len": 2048, "tensor_parallel": 1, "start_attempts": 3}
     scaling = application["deployments"][1]["autoscaling_config"]
     assert application["args"] == given | options
     assert (scaling["min_replicas"], scaling["max_replicas"]) == (2, 3)
@@ -53,14 +53,21 @@ def test_replicas_that_do_not_fit_are_not_rendered():
         rendered(max_replicas="5")
 
 
-def test_a_replica_over_several_gpus_is_served_as_it_was_planned():
-    application = rendered(tensor_parallel="2", machines="p5.48xlarge:1")
+def test_a_replica_may_span_gpus():
+    args = rendered(tensor_parallel="2", machines="p5.48xlarge:1")["args"]
 
-    assert application["args"]["tensor_parallel"] == 2
+    assert args["tensor_parallel"] == 2
 
 
-def test_every_setting_reaches_the_app_under_the_name_that_the_engine_has_for_it():
+def test_settings_have_the_names_of_the_engine():
     engine = {field.name for field in fields(EngineConfig)}
 
     assert set(APP_ARGS) == set(EngineSettings.model_fields) | {"device"}
     assert set(APP_ARGS) <= engine
+
+
+def test_a_cluster_has_two_ingresses_behind_proxies_on_every_node():
+    config = yaml.safe_load(render_serve("aws", {}))
+
+    assert config["proxy_location"] == "EveryNode"
+    assert config["applications"][0]["deployments"][0]["num_replicas"] == 2
