@@ -125,7 +125,8 @@ class FairQueue:
 
     def _join(self, name: str) -> _Key:
         self._advance()
-        used = max(self._gone.pop(name, 0), self._least_used - self._quantum)
+        least = self._least_used - self._quantum
+        used = max(self._gone.pop(name, least), least)
         self._num_turns += 1
         key = _Key(name, KeyQueue(self._step_tokens, self._quantum), used, self._num_turns)
         self._keys[name] = key
