@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from dream.canvas import Canvas
 from dream.engine.key_queue import KeyQueue
@@ -14,6 +14,9 @@ __all__ = ["FairQueue"]
 
 SHARE_OF_LONGEST_WAIT = 8
 """One part in eight is for the key that has waited longest, whatever the keys have used."""
+
+MOST_GONE = 10_000
+"""Keys without work whose use is remembered, at most."""
 
 
 class _Key:
@@ -122,7 +125,8 @@ class FairQueue:
 
     def _join(self, name: str) -> _Key:
         self._advance()
-        used = max(self._gone.pop(name, 0), self._least_used - self._quantum)
+        least = self._least_used - self._quantum
+        used = max(self._gone.pop(name, least), least)
         self._num_turns += 1
         key = _Key(name, KeyQueue(self._step_tokens, self._quantum), used, self._num_turns)
         self._keys[name] = key
@@ -134,18 +138,12 @@ class FairQueue:
         del self._keys[key.name]
         self._unrank(key)
         self._gone[key.name] = key.used
-        forgotten = list(self._forgotten())
-        for name in forgotten:
-            del self._gone[name]
-        if not self._keys:
-            self._gone.clear()
+        while self._gone and (len(self._gone) > MOST_GONE or self._is_first_gone_like_new()):
+            del self._gone[next(iter(self._gone))]
 
-    def _forgotten(self) -> Iterator[str]:
-        """Keys that left first, as far as they would start like any other by now."""
-        for name, used in self._gone.items():
-            if used > self._least_used - self._quantum:
-                return
-            yield name
+    def _is_first_gone_like_new(self) -> bool:
+        used = next(iter(self._gone.values()))
+        return not self._keys or used <= self._least_used - self._quantum
 
     def _use(self, key: _Key, num_tokens: int) -> None:
         """Count tokens of a key, which then is the one that waited least."""

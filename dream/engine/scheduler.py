@@ -150,7 +150,8 @@ class Scheduler:
             self._share_of_batch.reset()
 
     def _lend_slots(self) -> None:
-        for canvas in list(self._without_slots):
+        while self._without_slots:
+            canvas = next(iter(self._without_slots))
             canvas.slots = self._slots.acquire(len(canvas))
             if canvas.slots is None:
                 return
