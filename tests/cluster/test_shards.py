@@ -228,16 +228,14 @@ def test_a_rank_without_its_shard_ends_the_start_with_its_reason(ray_local, fold
     assert groups_here() == before
 
 
-def test_a_rank_that_fails_while_it_loads_does_not_leave_the_others_waiting(
-    ray_local, folder, tmp_path
-):
+def test_what_fails_while_ranks_load_ends_the_start_with_its_reason(ray_local, folder, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
     (broken / "model.safetensors").write_bytes(b"no safetensors")
     before, began = groups_here(), time.monotonic()
 
     with pytest.raises(CheckpointError, match="not readable as safetensors"):
-        start_ranks([str(folder), str(broken)], config(2), TIMEOUTS)
+        sharded_engine(str(broken), config(2), TIMEOUTS)
 
     assert time.monotonic() - began < TIMEOUTS.start_s / 2
     assert groups_here() == before
