@@ -20,8 +20,8 @@ APP_ARGS = ("device", *EngineSettings.model_fields)
 START_ATTEMPTS = 3
 """Replicas that may fail to start, on machines that may, before the deployment has failed."""
 
-TARGET_TOKEN_FORWARDS = 512 * 512
-"""Queued work that is worth a replica: 512 canvas tokens x 512 steps."""
+TARGET_SECONDS = 5.0
+"""Of queued work for a replica, at the pace that replicas measure."""
 
 
 def render_serve(provider: str, options: Mapping[str, str]) -> str:
@@ -32,8 +32,7 @@ def render_serve(provider: str, options: Mapping[str, str]) -> str:
         "  " + render_command(provider, options, "--serve"),
         "Deploy it through the tunnel that `ray dashboard cluster.yaml` opens:",
         "  " + deploy_command("FILE"),
-        "A replica is added for every target_token_forwards that are queued:",
-        "512 canvas tokens x 512 steps.",
+        "Replicas are added until each has at most target_seconds of work queued.",
         "Listens on the head's loopback. Elsewhere it starts with args.keys alone: the path of a",
         "file of API keys (python -m deployments.keys create), on the machine of the ingress.",
     ]
@@ -76,7 +75,7 @@ def _autoscaling(block: DreamBlock) -> Mapping[str, Yaml]:
         "max_replicas": block.replicas.max,
         "policy": {
             "policy_function": "deployments.autoscaling:BacklogPolicy",
-            "policy_kwargs": {"target_token_forwards": TARGET_TOKEN_FORWARDS},
+            "policy_kwargs": {"target_seconds": TARGET_SECONDS},
         },
         "look_back_period_s": 30,
         "upscale_delay_s": 10,

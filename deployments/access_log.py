@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, cast
 
 from starlette.requests import HTTPConnection
 
+from dream.request import Priority
+
 if TYPE_CHECKING:
     from deployments.responses import ResponseUsage
 
@@ -29,14 +31,15 @@ class RequestRecord:
     Figures from `prompt_tokens` to `denoise_ms` are None where nothing ran. `queue_ms` and
     `denoise_ms` stand in the response's head if they are known before its first byte.
     `token_forwards` is charged to the key: once when the head is sent, and what it has grown by
-    when the request ends. key: the key's name. route: the template of the path, None where none
-    matched or the caller was refused before. status: 499 where the caller hung up before it had
-    one.
+    when the request ends. key: the key's name; priority: of its requests. route: the template of
+    the path, None where none matched or the caller was refused before. status: 499 where the caller
+    hung up before it had one.
     """
 
     id: str
     method: str
     key: str | None = None
+    priority: Priority = "interactive"
     route: str | None = None
     status: int | None = None
     prompt_tokens: int | None = None

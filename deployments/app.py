@@ -24,14 +24,16 @@ from pydantic import (
     model_validator,
 )
 from ray import serve
+from ray.serve.config import RequestRouterConfig
 
 from cluster.topology import replica_resources
-from deployments.endpoints import IngressConfig
 from deployments.fields import PresetName, with_options
 from deployments.gate import GateConfig
 from deployments.ingress import Ingress
 from deployments.key_file import read_keys
+from deployments.model_card import IngressConfig
 from deployments.replica import DreamReplica, ReplicaConfig
+from deployments.router import ROUTER
 from dream import DreamError, EngineConfig, InvalidRequest
 from dream.dtypes import QUANTIZED
 from dream.memory import check_degree
@@ -74,6 +76,9 @@ class AppArgs(BaseModel):
     cors_origins: web pages that may call, none by default.
     docs: whether `/openapi.json` and `/docs` are served.
     start_attempts: replicas that may fail to start before the deployment has failed.
+    max_step_s: age of a running step at which a replica is stalled and is replaced.
+    max_surge_percent: replicas that a redeploy may start before it stops as many old ones.
+    A `user_config` changes limits, timeouts and the preset of a running app: docs/scaling.md.
     How many replicas there are is Serve's own config: serve.yaml.
     """
 
@@ -90,6 +95,8 @@ class AppArgs(BaseModel):
     max_body_bytes: Count = 256 * 1024
     body_timeout_s: Seconds = 10.0
     timeout_s: Seconds = 600.0
+    max_step_s: Seconds = 120.0
+    max_surge_percent: Annotated[int, Field(ge=0, le=100)] = 0
     keys: Annotated[str, Field(min_length=1)] | None = None
     insecure_no_auth: bool = False
     allowed_hosts: Annotated[tuple[HostName, ...], BeforeValidator(_words)] = ()
@@ -164,23 +171,32 @@ def bind_app(args: AppArgs, replica: type[DreamReplica], front: type) -> serve.A
         max_ongoing_requests=args.max_ongoing_requests,
         max_queued_requests=args.max_queued_requests,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
+        request_router_config=RequestRouterConfig.model_validate(ROUTING),
         graceful_shutdown_timeout_s=args.timeout_s,
+        max_surge_percent=args.max_surge_percent,
         max_constructor_retry_count=args.start_attempts,
     )(replica)
     ingress = serve.deployment(
         name="Ingress",
         max_ongoing_requests=INGRESS_REQUESTS,
         graceful_shutdown_timeout_s=args.timeout_s,
+        max_surge_percent=args.max_surge_percent,
         max_constructor_retry_count=args.start_attempts,
     )(front)
     replica_config = ReplicaConfig(
-        model=args.model, engine=engine, max_token_forwards=args.max_token_forwards
+        model=args.model,
+        engine=engine,
+        max_token_forwards=args.max_token_forwards,
+        max_step_s=args.max_step_s,
     )
     return ingress.bind(replicas.bind(replica_config), _ingress_config(args), args.gate)
 
 
 HEALTH_CHECK_PERIOD_S = 2.0
 """A replica whose engine has died answers 500 until Serve looks, so it looks often."""
+
+ROUTING = {"request_router_class": ROUTER, "request_routing_stats_period_s": 1.0}
+"""What an ingress knows of the work of others is about so old."""
 
 INGRESS_REQUESTS = 4096
 """Far above what replicas take and queue, because requests are refused there and not here."""

@@ -26,10 +26,10 @@ from dream import Completion, Request, StepEvent
 from dream.growth import grown
 from dream.template import Hole
 
-__all__ = ["CanvasStream"]
+__all__ = ["EVENTS_S", "CanvasStream"]
 
-SILENCE_S = 1.0
-"""After so long an update comes even without news, as what keeps a connection awake."""
+EVENTS_S = 0.5
+"""After so long an update comes even without news: another replica need not repeat its steps."""
 
 MASK = "\u2591"
 """What a mask looks like in a snapshot."""
@@ -38,7 +38,7 @@ MASK = "\u2591"
 class CanvasStream:
     """Turns the events of one request into updates; `finish` gives the last, with the result.
 
-    view: None where only the result is wanted.
+    view: None where only steps and the result are wanted.
     """
 
     def __init__(
@@ -68,6 +68,8 @@ class CanvasStream:
         self._maps: list[CanvasMap] = []
         self._steps: list[tuple[int, StepMap]] = []
         self._ids: dict[int, int] = {}
+        self._untold: list[StepEvent] = []
+        self._num_steps = _steps_of(request)
 
     @cached_property
     def text(self) -> CanvasText:
@@ -83,35 +85,49 @@ class CanvasStream:
             stop=self._message.stop,
         )
 
-    def begin(self) -> CanvasUpdate | None:
-        """The canvas before its first step, for a view of steps."""
-        if not self._is_mapped:
-            return None
-        self._maps.append(self._map())
-        return replace(self._at(0), canvas=self._maps[-1]) if self._shows("steps") else None
+    def start(self) -> CanvasUpdate | None:
+        """The canvas before its first step, for a view of steps.
+
+        Where another replica has begun, its steps are taken as told, and the rest follows.
+        """
+        if self._is_mapped:
+            self._maps.append(self._map())
+        if self._message.so_far is not None:
+            for event in self._message.so_far:
+                self.update(event)
+            self._untold.clear()
+        elif self._shows("steps"):
+            return replace(self._at(0), canvas=self._maps[-1])
+        return None
 
     def update(self, event: StepEvent) -> CanvasUpdate | None:
-        """What is new after a step; None where nobody wants to know."""
+        """What is new after a step; None where it can wait."""
+        self._untold.append(event)
         self._first_at = self._first_at or self._clock()
-        self._cost += self._attempted.template.num_tokens
+        self._num_steps = event.steps
         opened = self._follow(event.attempt)
+        self._cost += self._attempted.template.num_tokens
         if self._is_mapped or self._shows("snapshots"):
             self._ids |= dict(zip(event.positions, event.token_ids, strict=True))
         step = self._step_map(event) if self._is_mapped else None
-        if self._view is None:
-            return None
-        text = self._new_text(event)
+        text = "" if self._view is None else self._new_text(event)
         snapshot = None
-        if self._shows("snapshots") and event.step >= self._next_snapshot:
+        if (
+            self._view is not None
+            and self._shows("snapshots")
+            and event.step >= self._next_snapshot
+        ):
             snapshot = self._snapshot()
             self._next_snapshot = (event.step // self._view.every + 1) * self._view.every
         if not self._shows("steps"):
             opened = step = None
         is_news = bool(text or opened or step or snapshot)
-        if not is_news and self._clock() - self._told_at < SILENCE_S:
+        if not is_news and self._clock() - self._told_at < EVENTS_S:
             return None
         self._told_at = self._clock()
-        return replace(self._at(event.step), text=text, canvas=opened, set=step, snapshot=snapshot)
+        events, self._untold = tuple(self._untold), []
+        update = replace(self._at(event.step), text=text, canvas=opened, set=step)
+        return replace(update, snapshot=snapshot, events=events)
 
     def finish(self, completion: Completion) -> CanvasUpdate:
         """The rest of the text, and the result."""
@@ -122,11 +138,10 @@ class CanvasStream:
         result = self._result(completion, tail, now)
         text = self._shown([hole.text for hole in result.holes])
         assert text.startswith(self._sent), "finished text never changes"
-        steps = self._attempted.params.steps or self._attempted.template.num_masked
         return CanvasUpdate(
             index=self._index,
-            step=steps,
-            steps=steps,
+            step=self._num_steps,
+            steps=self._num_steps,
             text=text[len(self._sent) :] if self._view is not None else "",
             tail=tail if self._shows("steps") else (),
             result=result,
@@ -138,8 +153,9 @@ class CanvasStream:
 
     def _at(self, step: int) -> CanvasUpdate:
         """An update without news."""
-        steps = self._attempted.params.steps or self._attempted.template.num_masked
-        return CanvasUpdate(index=self._index, step=step, steps=steps, token_forwards=self._cost)
+        return CanvasUpdate(
+            index=self._index, step=step, steps=self._num_steps, token_forwards=self._cost
+        )
 
     def _follow(self, attempt: int) -> CanvasMap | None:
         """The larger canvas that this step belongs to, when it is the first of it."""
@@ -158,7 +174,7 @@ class CanvasStream:
         return self._maps[-1]
 
     def _map(self) -> CanvasMap:
-        template, params = self._attempted.template, self._attempted.params
+        template = self._attempted.template
         fixed: list[SetToken] = []
         position = 0
         for segment in template.segments:
@@ -171,7 +187,7 @@ class CanvasStream:
         return CanvasMap(
             length=template.num_tokens,
             fixed=tuple(fixed),
-            steps=params.steps or template.num_masked,
+            steps=_steps_of(self._attempted),
             attempt=self._attempt,
         )
 
@@ -258,5 +274,13 @@ class CanvasStream:
             holes=with_logprobs(plain.holes, completion, self._letters),
             queue_s=first_at - self._began_at,
             denoise_s=now - first_at,
+            is_in_time=None if self.request.deadline is None else now <= self.request.deadline,
             trace=trace,
         )
+
+
+def _steps_of(request: Request) -> int:
+    """Length of the timetable at its beginning."""
+    if request.timetable:
+        return request.timetable[0][1]
+    return request.params.steps or request.template.num_masked

@@ -7,15 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from deployments.conversion import (
-    Head,
-    Presets,
-    answering,
-    canvases,
-    choices_of,
-    diffusion_of,
-    usage_of,
-)
+from deployments.canvases import Presets, answering, canvases
+from deployments.conversion import Head, choices_of, diffusion_of, usage_of
 from deployments.fields import refused
 from deployments.limits import MAX_HOLE_TOKENS
 from deployments.logprobs import ChatLogprobs, chat_logprobs

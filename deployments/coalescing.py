@@ -1,4 +1,4 @@
-"""Many small items as fewer large ones, without making the first wait."""
+"""Many small items as fewer large ones, without making the first or the last wait."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ __all__ = ["coalesced"]
 T = TypeVar("T")
 
 
-async def coalesced(items: AsyncIterator[T], interval_s: float) -> AsyncGenerator[list[T]]:
+async def coalesced(
+    items: AsyncIterator[T], interval_s: float, *, heartbeat_s: float | None = None
+) -> AsyncGenerator[list[T]]:
     """Lists of items in order, at most one in each interval; the first has no interval before it.
 
-    What `items` raises comes after everything that came before it.
+    heartbeat_s: after so long without an item comes an empty list. What `items` raises comes after
+    everything that came before it.
     """
     waiting: asyncio.Queue[T | None] = asyncio.Queue()
 
@@ -29,14 +32,19 @@ async def coalesced(items: AsyncIterator[T], interval_s: float) -> AsyncGenerato
     try:
         is_over = False
         while not is_over:
-            batch = [await waiting.get()]
+            try:
+                async with asyncio.timeout(heartbeat_s):
+                    batch = [await waiting.get()]
+            except TimeoutError:
+                yield []
+                continue
             while not waiting.empty():
                 batch.append(waiting.get_nowait())
             is_over = batch[-1] is None
             if told := [item for item in batch if item is not None]:
                 yield told
             if not is_over:
-                await asyncio.sleep(interval_s)
+                await asyncio.wait({task}, timeout=interval_s)
         await task
     finally:
         task.cancel()

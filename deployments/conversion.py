@@ -1,17 +1,16 @@
-"""Between HTTP and dream, without effects: requests to canvases, and results to responses.
+"""Between HTTP and dream, without effects: canvases to requests, and results to responses.
 
 Text becomes tokens on the replica, because the tokenizer lies with the checkpoint. An ingress
 therefore starts at once, and stays right when replicas come and go. It turns an HTTP request into
-`CanvasRequest`s (`completion_messages`, `infill_messages`). A replica turns each of them into one
-`dream.Request`, and its `Completion` into a `CanvasResult` (`to_request`, `to_result`). The ingress
-makes the response of the results. Fixed text in it is the text of the request, byte for byte.
+`CanvasRequest`s (`deployments.canvases`). A replica turns each of them into one `dream.Request`,
+and its `Completion` into a `CanvasResult` (`to_request`, `to_result`). The ingress makes the
+response of the results. Fixed text in it is the text of the request, byte for byte.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
-from hashlib import blake2b
+from dataclasses import asdict
 from typing import NamedTuple
 
 from deployments.assembly import Decode, cut_at_stop
@@ -19,12 +18,8 @@ from deployments.events import told
 from deployments.logprobs import chat_logprobs, completion_logprobs
 from deployments.messages import CanvasRequest, CanvasResult, FilledHole
 from deployments.requests import (
-    OPENAI_NAMED,
     CompletionRequest,
-    GenerationRequest,
     InfillRequest,
-    Prompt,
-    Segment,
 )
 from deployments.responses import (
     ChoiceDiffusion,
@@ -37,27 +32,11 @@ from deployments.responses import (
     ResponseUsage,
     UsageDiffusion,
 )
-from deployments.turns import Message, context_of
-from dream import Completion, Fixed, Hole, Request, SamplingParams, Span, Template
-from dream.chat import TURN_END
-from dream.options import options_of
+from dream import Completion, Request, Span, Template
 from dream.params import MAX_STEPS
-from dream.presets import Preset, find_preset, quality_of, with_defaults, with_preset
-from dream.text import Piece, TextTemplate
 
-__all__ = ["Head", "Presets", "answering", "canvases", "choices_of", "completion_messages"]
-__all__ += ["completion_response", "derive", "diffusion_of", "infill_messages", "infill_response"]
+__all__ = ["Head", "choices_of", "completion_response", "diffusion_of", "infill_response"]
 __all__ += ["spans_of", "to_request", "to_result", "usage_of"]
-
-DIFFUSION_OPTIONS = set(options_of(SamplingParams)) - OPENAI_NAMED
-
-
-def derive(seed: int, choice: int) -> int:
-    """Seed of choice `choice`: choice 0 has `seed` itself, the others a hash keyed by it."""
-    if choice == 0:
-        return seed
-    digest = blake2b(choice.to_bytes(8, "big"), digest_size=8, key=seed.to_bytes(8, "big"))
-    return int.from_bytes(digest.digest(), "big") >> 1
 
 
 class Head(NamedTuple):
@@ -69,54 +48,26 @@ class Head(NamedTuple):
     system_fingerprint: str
 
 
-class Presets(NamedTuple):
-    """Presets for what a request leaves out.
-
-    sampling: the server's, applied to every request. model: the one of the model in use, which says
-    what a `quality` means.
-    """
-
-    sampling: Preset | None = None
-    model: Preset | None = None
-
-
-def completion_messages(
-    request: CompletionRequest, response_id: str, seed: int, presets: Presets
-) -> list[CanvasRequest]:
-    """The canvases of each prompt, in the order of the prompts."""
-    hole = Hole(request.max_tokens)
-    templates = [
-        TextTemplate([_prompt(prompt), hole, request.suffix or ""]) for prompt in request.prompt
-    ]
-    return canvases(request, templates, response_id, seed, presets)
-
-
-def infill_messages(
-    request: InfillRequest, response_id: str, seed: int, presets: Presets
-) -> list[CanvasRequest]:
-    """The canvases of the one template."""
-    template = TextTemplate([_piece(segment) for segment in request.segments])
-    plain = canvases(request, [template], response_id, seed, presets)
-    whole = [replace(canvas, is_whole=True) for canvas in plain]
-    return whole if request.messages is None else answering(whole, request.messages)
-
-
-def answering(plain: Sequence[CanvasRequest], messages: Sequence[Message]) -> list[CanvasRequest]:
-    """The canvases as the next answer of a chat, which ends where a turn does."""
-    context = context_of(messages)
-    return [replace(canvas, context=context, stop_tokens=(TURN_END,)) for canvas in plain]
-
-
 def to_request(
-    message: CanvasRequest, template: Template, stop_ids: Collection[int] = ()
+    message: CanvasRequest, template: Template, stop_ids: Collection[int] = (), now: float = 0.0
 ) -> Request:
-    """The canvas as the engine takes it, with its template and stop tokens by their ids."""
+    """The canvas as the engine takes it, with its template and stop tokens by their ids.
+
+    now: by the clock of the engine, when the message has come.
+    """
     return Request(
         id=message.id,
         template=template,
         params=message.params,
         stop_ids=stop_ids,
         logprobs=message.logprobs,
+        timetable=message.timetable,
+        key=message.key,
+        group=message.group,
+        priority=message.priority,
+        deadline=None if message.time_left_s is None else now + message.time_left_s,
+        min_steps=message.min_steps,
+        is_elastic=message.is_elastic,
     )
 
 
@@ -177,55 +128,6 @@ def infill_response(
     )
 
 
-def _prompt(prompt: Prompt) -> str | Fixed:
-    return prompt if isinstance(prompt, str) else Fixed(prompt)
-
-
-def _piece(segment: Segment) -> Piece:
-    if segment.hole is not None:
-        return Hole(segment.hole, segment.id, segment.priority)
-    return segment.text or ""
-
-
-def canvases(
-    request: GenerationRequest,
-    templates: Sequence[TextTemplate],
-    response_id: str,
-    seed: int,
-    presets: Presets,
-) -> list[CanvasRequest]:
-    """One canvas for each template and choice; one for all choices where nothing is drawn."""
-    seeds = tuple(derive(seed, choice) for choice in range(request.n))
-    params = _params(request, presets)
-    shares = [(each,) for each in seeds] if params.is_drawn else [seeds]
-    pairs = [(template, share) for template in templates for share in shares]
-    return [
-        CanvasRequest(
-            id=f"{response_id}-{index}",
-            template=template,
-            params=replace(params, seed=share[0]),
-            seeds=share,
-            stop=tuple(request.stop or ()),
-            logprobs=request.num_logprobs,
-            has_trace=request.diffusion.trace,
-            has_confidence=request.diffusion.confidence,
-        )
-        for index, (template, share) in enumerate(pairs)
-    ]
-
-
-def _params(request: GenerationRequest, presets: Presets) -> SamplingParams:
-    """What the request has, over its quality, its preset or else the server's; without a seed."""
-    own = request.model_dump(include=set(OPENAI_NAMED), exclude_unset=True)
-    own |= request.diffusion.model_dump(include=DIFFUSION_OPTIONS, exclude_unset=True)
-    if own.get("alg", "") is None:
-        del own["alg"]
-    preset = find_preset(request.diffusion.preset) if request.diffusion.preset else presets.sampling
-    if (quality := request.quality) is not None:
-        own = with_defaults(quality_of(preset or presets.model, quality), own)
-    return SamplingParams(**{"steps": None} | with_preset(preset, own))
-
-
 def _has_ended(span: Span, text: str, cut: str) -> bool:
     """Whether a hole ended before its last token, or at a stop string."""
     return cut != text or len(span.token_ids) < span.end - span.start
@@ -250,8 +152,15 @@ def diffusion_of(message: CanvasRequest, result: CanvasResult, seed: int) -> Cho
         params["steps"] = result.usage.steps
     if message.params.order != "confidence":
         params["alg"] = None
-    trace = None if result.trace is None else told(result.trace)
-    return ChoiceDiffusion(seed=seed, resolved=Resolved.model_validate(params), trace=trace)
+    timetable = [list(change) for change in result.usage.timetable]
+    is_changed = timetable != [[0, message.params.steps or message.template.num_masked]]
+    return ChoiceDiffusion(
+        seed=seed,
+        resolved=Resolved.model_validate(params),
+        deadline_met=result.is_in_time,
+        timetable=timetable if is_changed and message.params.grow_to is None else None,
+        trace=None if result.trace is None else told(result.trace),
+    )
 
 
 def spans_of(result: CanvasResult) -> list[InfillSpan]:

@@ -6,31 +6,28 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
-from typing import TypeVar, get_args
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
 from uuid import uuid4
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from deployments.access_log import record_of
+from deployments.access_log import RequestRecord, record_of
 from deployments.body import read_body
 from deployments.chunk_stream import ChunkStream
-from deployments.conversion import Head, Presets, usage_of
+from deployments.conversion import Head, usage_of
 from deployments.errors import ApiError
 from deployments.framework import unexpected
-from deployments.limits import LIMITS
-from deployments.messages import CanvasUpdate, ModelCard, Refusal
+from deployments.messages import CanvasRequest, CanvasUpdate, ModelCard, Refusal
+from deployments.model_card import IngressConfig, model_response, presets_for
 from deployments.refusals import check_cost, check_special, from_refusal, refusing
 from deployments.replica_client import Replicas
 from deployments.requests import GenerationRequest
 from deployments.responses import (
-    Capabilities,
-    Defaults,
     ModelListResponse,
-    ModelPreset,
     ModelResponse,
 )
 from deployments.shapes import CHAT, COMPLETION, FIM, INFILL, Shape
@@ -41,10 +38,9 @@ from deployments.tokens import (
     TokenizeRequest,
     TokenizeResponse,
 )
-from dream.params import Order
-from dream.presets import QUALITIES, find_preset, quality_of
+from dream.request import Priority
 
-__all__ = ["Endpoints", "IngressConfig"]
+__all__ = ["Endpoints"]
 
 LOG = logging.getLogger("dream.http")
 
@@ -52,23 +48,6 @@ Wanted = TypeVar("Wanted", bound=GenerationRequest)
 Given = TypeVar("Given", bound=BaseModel)
 Body = TypeVar("Body", bound=GenerationRequest | TokenizeRequest | DetokenizeRequest)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngressConfig:
-    """What the HTTP layer is told once; times in seconds.
-
-    preset: whose values requests take for what they leave out. None: only shown, if recognised.
-    has_docs: whether the specification and its page are served.
-    """
-
-    model_id: str
-    max_body_bytes: int
-    body_timeout_s: float
-    timeout_s: float
-    max_token_forwards: int
-    preset: str | None = None
-    has_docs: bool = False
 
 
 class Endpoints:
@@ -87,6 +66,10 @@ class Endpoints:
         self._clock = clock
         self._draw_seed = draw_seed
         self._started_at = int(clock())
+
+    def reconfigure(self, config: IngressConfig) -> None:
+        """Other limits and presets, for requests from now on."""
+        self._config = config
 
     async def health(self) -> Response:
         """This process answers."""
@@ -142,17 +125,19 @@ class Endpoints:
 
     async def _generate(self, request: Request, shape: Shape[Wanted, Given]) -> Response:
         """Every canvas filled, as one response or as a stream."""
+        arrived_at = asyncio.get_running_loop().time()
         wanted = await self._read(request, shape.request)
         deadline = asyncio.get_running_loop().time() + self._config.timeout_s
         card = await self._card()
         created = int(self._clock())
         head = Head(f"{shape.prefix}-{uuid4().hex}", created, wanted.model, card.fingerprint)
-        presets = self._presets(card)
+        presets = presets_for(card, self._config)
         with refusing(shape.param):
-            messages = shape.messages(wanted, head.id, self._seed(wanted), presets)
+            plain = shape.messages(wanted, head.id, self._seed(wanted), presets)
+        record = record_of(request)
+        messages = _for_caller(plain, wanted, record, arrived_at)
         check_special(messages, card, shape.param)
         check_cost(messages, card, self._config.max_token_forwards)
-        record = record_of(request)
         if wanted.stream:
             updates = self._replicas.stream(messages, wanted.diffusion.view)
             first = await self._first(updates, shape.param)
@@ -194,10 +179,6 @@ class Endpoints:
 
         return told
 
-    def _presets(self, card: ModelCard) -> Presets:
-        own = self._config.preset
-        return Presets(find_preset(own), find_preset(own or card.preset))
-
     async def _read(self, request: Request, model: type[Body]) -> Body:
         _refuse_proxy_headers(request)
         config = self._config
@@ -230,39 +211,22 @@ class Endpoints:
         return await self._in_time(self._replicas.card())
 
     async def _model_card(self) -> ModelResponse:
-        config = self._config
-        card = await self._card()
-        return ModelResponse(
-            id=config.model_id,
-            created=self._started_at,
-            max_model_len=card.max_model_len,
-            preset=_shown_preset(config.preset, card.preset),
-            capabilities=Capabilities(chat=bool(card.special_tokens), orders=list(get_args(Order))),
-            quality=_shown_quality(self._presets(card)),
-            weights_sha256=card.weights_sha256,
-            system_fingerprint=card.fingerprint,
-            defaults=Defaults.of(find_preset(config.preset)),
-            limits={
-                **LIMITS,
-                "hole_tokens": min(LIMITS["hole_tokens"], card.max_model_len),
-                "body_bytes": config.max_body_bytes,
-                "timeout_s": config.timeout_s,
-                "token_forwards": config.max_token_forwards,
-            },
-        )
+        return model_response(await self._card(), self._config, self._started_at)
 
 
-def _shown_preset(default: str | None, recognised: str | None) -> ModelPreset | None:
-    preset = find_preset(default or recognised)
-    if preset is None:
-        return None
-    values = {name: getattr(preset, name) for name in ("name", "about", "source", "note")}
-    return ModelPreset(**values, sampling=dict(preset.sampling), is_default=default is not None)
-
-
-def _shown_quality(presets: Presets) -> dict[str, dict[str, int | float | str | None]]:
-    preset = presets.sampling or presets.model
-    return {name: dict(quality_of(preset, name)) for name in QUALITIES}  # type: ignore[arg-type]
+def _for_caller(
+    plain: Sequence[CanvasRequest],
+    wanted: GenerationRequest,
+    record: RequestRecord,
+    arrived_at: float,
+) -> list[CanvasRequest]:
+    """The canvases with whose they are, how urgent they are, and by when they are to be done."""
+    deadline_ms = wanted.diffusion.deadline_ms
+    due_at = None if deadline_ms is None else arrived_at + deadline_ms / 1000
+    urgency = wanted.diffusion.priority or record.priority
+    priority: Priority = "batch" if record.priority == "batch" else urgency
+    key = record.key or ""
+    return [replace(one, key=key, due_at=due_at, priority=priority) for one in plain]
 
 
 _PROXY_HEADERS = ("x-request-disconnect-disabled", "x-request-timeout-seconds")

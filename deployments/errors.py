@@ -13,6 +13,7 @@ __all__ = ["KINDS", "ApiError", "Code", "Kind", "error_body", "error_response"]
 Code = Literal[
     "compute_budget_exceeded",
     "context_length_exceeded",
+    "deadline_infeasible",
     "internal_error",
     "invalid_api_key",
     "invalid_json",
@@ -26,6 +27,7 @@ Code = Literal[
     "permission_denied",
     "queue_full_for_key",
     "rate_limit_exceeded",
+    "replica_lost",
     "request_timeout",
     "request_too_large",
     "timeout",
@@ -46,6 +48,7 @@ class Kind(NamedTuple):
 KINDS: Mapping[Code, Kind] = {
     "compute_budget_exceeded": Kind(400, "invalid_request_error", False),
     "context_length_exceeded": Kind(400, "invalid_request_error", False),
+    "deadline_infeasible": Kind(400, "invalid_request_error", False),
     "invalid_json": Kind(400, "invalid_request_error", False),
     "invalid_value": Kind(400, "invalid_request_error", False),
     "missing_required_parameter": Kind(400, "invalid_request_error", False),
@@ -64,6 +67,7 @@ KINDS: Mapping[Code, Kind] = {
     "internal_error": Kind(500, "server_error", True),
     "model_loading": Kind(503, "server_error", True),
     "overloaded": Kind(503, "server_error", True),
+    "replica_lost": Kind(503, "server_error", True),
     "timeout": Kind(504, "server_error", False),
 }
 

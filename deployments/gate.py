@@ -130,7 +130,7 @@ class Gate:
         if key is None:
             message = "Send the header authorization: Bearer KEY, with a key of this server."
             raise ApiError("invalid_api_key", message)
-        exchange.record.key = key.name
+        exchange.record.key, exchange.record.priority = key.name, key.priority
         scope_needed = _SCOPES.get(path, "infer")
         if scope_needed not in key.scopes:
             raise ApiError("permission_denied", f"This key lacks the scope {scope_needed}.")

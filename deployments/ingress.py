@@ -13,11 +13,14 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from deployments.access_log import write_access_log
-from deployments.endpoints import Endpoints, IngressConfig
+from deployments.disconnects import with_disconnects
+from deployments.endpoints import Endpoints
 from deployments.errors import ApiError, error_response
 from deployments.exposure import check_exposure, serve_host
 from deployments.framework import on_http_exception, unexpected
 from deployments.gate import LOOPBACK_ONLY, Gate, GateConfig, with_cors
+from deployments.live import applied
+from deployments.model_card import IngressConfig
 from deployments.openapi import docs_routes
 from deployments.replica_client import ServeReplicas
 from deployments.routes import ROUTES
@@ -35,7 +38,8 @@ class _Api(FastAPI):
     cors_origins: tuple[str, ...]
 
     def build_middleware_stack(self) -> ASGIApp:
-        return with_cors(self.gate.around(super().build_middleware_stack()), self.cors_origins)
+        app = self.gate.around(super().build_middleware_stack())
+        return with_disconnects(with_cors(app, self.cors_origins))
 
 
 def build_api(
@@ -81,13 +85,19 @@ class Ingress:
     ) -> None:
         check_exposure(serve_host(), gate)
         app_name = serve.get_replica_context().app_name
-        self._replicas = ServeReplicas(replicas, app_name=app_name, clock=time.monotonic)
-        self._config = config
+        front = ServeReplicas(replicas, app_name=app_name, clock=time.monotonic)
+        self._endpoints = Endpoints(front, config)
+        self._start = self._config = config
         self._gate = gate
+
+    def reconfigure(self, user_config: object) -> None:
+        """Changed limits and presets; what is not valid is logged and changes nothing."""
+        self._config = applied(self._start, self._config, user_config)
+        self._endpoints.reconfigure(self._config)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_api(
-            Endpoints(self._replicas, self._config),
+            self._endpoints,
             self._gate,
             has_docs=self._config.has_docs,
             sends_request_id=False,

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import PydanticCustomError
 
 from dream.errors import DreamError
+from dream.request import Priority
 
 __all__ = ["Key", "KeyFile", "KeyFileError", "KeyStore", "Scope", "editing", "new_key", "read_keys"]
 
@@ -41,7 +42,8 @@ class _Entry(BaseModel):
 class Key(_Entry):
     """One key: its name in logs, the SHA-256 of it, what it may do and how much of it.
 
-    A limit that is None does not hold. Limits of a minute hold for every 60 seconds.
+    A limit that is None does not hold. Limits of a minute hold for every 60 seconds. priority: of
+    its requests; those of a batch key run behind interactive ones.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -50,6 +52,7 @@ class Key(_Entry):
     requests_per_minute: Count | None = None
     token_forwards_per_minute: Count | None = None
     concurrent_requests: Count | None = None
+    priority: Priority = "interactive"
 
 
 class KeyFile(_Entry):

@@ -57,6 +57,9 @@ def create(
     requests_per_minute: Limit = None,
     token_forwards_per_minute: Limit = None,
     concurrent_requests: Limit = None,
+    priority: Annotated[
+        str, typer.Option(help="interactive, or batch: behind interactive requests.")
+    ] = "interactive",
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it, this once: the file has its hash alone."""
@@ -73,6 +76,7 @@ def create(
             "requests_per_minute": requests_per_minute,
             "token_forwards_per_minute": token_forwards_per_minute,
             "concurrent_requests": concurrent_requests,
+            "priority": priority,
         }
         key = _checked(values)
         keys.append(key)
@@ -88,12 +92,20 @@ def list_command(file: File, as_json: AsJson = False) -> None:
         typer.echo(json.dumps([key.model_dump(mode="json") for key in keys], indent=2))
         return
     table = Table(box=MARKDOWN)
-    for title in ("name", "scopes", "requests/min", "token-forwards/min", "concurrent", "sha256"):
+    for title in (
+        "name",
+        "scopes",
+        "requests/min",
+        "token-forwards/min",
+        "concurrent",
+        "priority",
+        "sha256",
+    ):
         table.add_column(title)
     for key in keys:
         limits = (getattr(key, limit) for limit in _LIMITS)
         shown = ("-" if limit is None else str(limit) for limit in limits)
-        table.add_row(key.name, " ".join(key.scopes), *shown, key.sha256[:8])
+        table.add_row(key.name, " ".join(key.scopes), *shown, key.priority, key.sha256[:8])
     Console(width=_WIDTH).print(table)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from dream import SamplingParams, Usage
-from dream.request import FinishReason
+from dream import SamplingParams, StepEvent, Usage
+from dream.request import FinishReason, Priority, Timetable
 from dream.text import Piece, TextTemplate
 
 __all__ = ["CanvasMap", "CanvasRequest", "CanvasResult", "CanvasUpdate", "FilledHole", "ModelCard"]
@@ -28,6 +28,11 @@ class CanvasRequest:
     of the first hole alone.
     has_trace: whether the result says what each step committed. has_confidence: whether steps show
     probabilities.
+    timetable, min_steps, is_elastic, key and priority: as of `dream.Request`; group: of one call.
+    due_at: when it has to be done, by the clock of the ingress; time_left_s: until then, when it is
+    sent. is_accepted: whether a replica has taken it before, so that no deadline refuses it.
+    so_far: steps that another replica ran and told of, from which this one goes on without telling
+    of them again; None begins at the beginning.
     """
 
     id: str
@@ -41,6 +46,20 @@ class CanvasRequest:
     is_whole: bool = False
     has_trace: bool = False
     has_confidence: bool = True
+    timetable: Timetable = ()
+    min_steps: int = 1
+    is_elastic: bool = False
+    key: str = ""
+    group: str | None = None
+    priority: Priority = "interactive"
+    due_at: float | None = None
+    time_left_s: float | None = None
+    is_accepted: bool = False
+    so_far: tuple[StepEvent, ...] | None = None
+
+    def sent(self, now: float) -> CanvasRequest:
+        """The same as it leaves the ingress."""
+        return self if self.due_at is None else replace(self, time_left_s=self.due_at - now)
 
     @property
     def canvas(self) -> TextTemplate:
@@ -121,7 +140,8 @@ class FilledHole:
 class CanvasResult:
     """One filled canvas: its holes in order, why it ended, what it cost.
 
-    queue_s, denoise_s: until its first step was done, and from then on.
+    queue_s, denoise_s: until its first step was done, and from then on. is_in_time: whether it was
+    done before its deadline; None without one.
     """
 
     holes: tuple[FilledHole, ...]
@@ -130,6 +150,7 @@ class CanvasResult:
     usage: Usage
     queue_s: float = 0.0
     denoise_s: float = 0.0
+    is_in_time: bool | None = None
     trace: Trace | None = None
 
 
@@ -139,7 +160,8 @@ class CanvasUpdate:
 
     text: follows the text of earlier updates. steps: length of the timetable, of which `step` is
     the latest. tail: of the last update, what an early exit filled without a step.
-    token_forwards: what the canvas has cost so far, at most.
+    token_forwards: what the canvas has cost so far, at most. events: the steps since the last
+    update, except at the end: with all before they are what another replica needs to go on.
     """
 
     index: int
@@ -152,10 +174,15 @@ class CanvasUpdate:
     tail: tuple[SetToken, ...] = ()
     result: CanvasResult | None = None
     token_forwards: int = 0
+    events: tuple[StepEvent, ...] = ()
 
 
 RefusalCode = Literal[
-    "compute_budget_exceeded", "context_length_exceeded", "invalid_value", "overloaded"
+    "compute_budget_exceeded",
+    "context_length_exceeded",
+    "deadline_infeasible",
+    "invalid_value",
+    "overloaded",
 ]
 
 

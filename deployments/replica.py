@@ -7,19 +7,35 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 
+from ray.actor import ActorHandle
+
 from cluster.shards import start_engine
-from deployments.autoscaling import METRIC
-from deployments.canvas_stream import CanvasStream
+from deployments.autoscaling import METRIC, PACE
+from deployments.callers import Callers
+from deployments.canvas_stream import EVENTS_S, CanvasStream
 from deployments.coalescing import coalesced
 from deployments.conversion import to_request
 from deployments.encoding import Encoder, EncoderBusy
 from deployments.facts import card_of
 from deployments.letters import Letters
-from deployments.messages import CanvasRequest, CanvasResult, CanvasUpdate, ModelCard, Refusal, View
+from deployments.live import applied
+from deployments.messages import (
+    CanvasRequest,
+    CanvasUpdate,
+    ModelCard,
+    Refusal,
+    RefusalCode,
+    View,
+)
 from dream import AsyncEngine, Completion, EngineConfig, Fixed, Request, Template
 from dream.engine.facts import read_facts
 from dream.engine.step_engine import StepEngine
-from dream.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
+from dream.errors import (
+    CheckpointError,
+    ContextLengthExceeded,
+    DeadlineInfeasible,
+    InvalidRequest,
+)
 from dream.growth import most_token_forwards
 from dream.text import TextTemplate
 
@@ -28,15 +44,22 @@ __all__ = ["DreamReplica", "ReplicaConfig"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaConfig:
-    """Which model runs how; `max_token_forwards` bounds one call of `generate`."""
+    """Which model runs how; `max_token_forwards` bounds one call.
+
+    max_step_s: age of a running step at which the replica counts as stalled.
+    """
 
     model: str
     engine: EngineConfig
     max_token_forwards: int
+    max_step_s: float = 120.0
 
 
 COALESCE_S = 0.02
-"""A stream sends what happens within so much time together, except what comes first."""
+"""A stream sends what happens within so much time together, except what comes first and last."""
+
+HEARTBEAT_S = 1.0
+"""After so long without news an empty item says that the replica lives."""
 
 
 class DreamReplica:
@@ -53,39 +76,38 @@ class DreamReplica:
         self._end_ids = facts.eos_token_ids
         self._vocab_size = facts.vocab_size
         self._card = card_of(facts, config.engine, config.model)
-        self._max_token_forwards = config.max_token_forwards
+        self._start = self._config = config
         self._encoder = Encoder(facts.tokenizer, facts.max_model_len)
         self._engine = AsyncEngine(self.load(config))
+        self._callers = Callers()
 
     def load(self, config: ReplicaConfig) -> StepEngine:
         """The engine, warmed: in this process, or in one for each part of the weights."""
         return start_engine(config.model, config.engine)
 
-    async def generate(self, messages: Sequence[CanvasRequest]) -> list[CanvasResult] | Refusal:
-        """Every canvas filled, in order; cancelling the call aborts all of them."""
-        streams = await self._admit(messages, None)
-        if isinstance(streams, Refusal):
-            return streams
-        for stream in streams:
-            stream.begin()
-        results: dict[int, CanvasResult] = {}
-        async with aclosing(self._updates(streams, messages)) as updates:
-            async for update in updates:
-                if update.result is not None:
-                    results[update.index] = update.result
-        return [results[index] for index in range(len(messages))]
-
     async def stream(
-        self, messages: Sequence[CanvasRequest], view: View
+        self,
+        messages: Sequence[CanvasRequest],
+        view: View | None,
+        caller: ActorHandle[object] | None = None,
     ) -> AsyncGenerator[Refusal | list[CanvasUpdate]]:
-        """A refusal, or at once a first item and then all news; closing it aborts all canvases."""
+        """A refusal, or updates until all canvases are filled; closing it aborts all of them.
+
+        Where there is a view, a first item comes at once. An empty item comes while nothing else
+        does, so that silence says that this replica is lost. caller: the actor that calls; its
+        canvases end with it.
+        """
         streams = await self._admit(messages, view)
         if isinstance(streams, Refusal):
             yield streams
             return
-        yield [update for stream in streams if (update := stream.begin()) is not None]
-        updates = self._updates(streams, messages)
-        async with aclosing(updates), aclosing(coalesced(updates, COALESCE_S)) as batches:
+        first = [update for stream in streams if (update := stream.start()) is not None]
+        if view is not None:
+            yield first
+        interval_s = EVENTS_S if view is None else COALESCE_S
+        updates = self._updates(streams, messages, caller)
+        batches = coalesced(updates, interval_s, heartbeat_s=HEARTBEAT_S)
+        async with aclosing(updates), aclosing(batches):
             async for batch in batches:
                 yield batch
 
@@ -119,11 +141,26 @@ class DreamReplica:
         }
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What Serve hands to `BacklogPolicy`."""
+        """What Serve hands to `BacklogPolicy`: the work, and the pace once there is one."""
+        pace = self._engine.pace.token_forwards_per_s
+        return {**self.record_routing_stats(), **({} if pace is None else {PACE: pace})}
+
+    def record_routing_stats(self) -> dict[str, float]:
+        """What Serve hands to the `LeastWorkRouter` of every caller."""
         return {METRIC: float(self._engine.queued_token_forwards)}
 
+    def reconfigure(self, user_config: object) -> None:
+        """Changed limits, from now on; what is not valid is logged and changes nothing."""
+        self._config = applied(self._start, self._config, user_config)
+
     def check_health(self) -> None:
-        """Raises when the engine's thread is dead: Serve then replaces this actor."""
+        """Raises when the engine's thread is dead or its step stalled: Serve replaces this actor.
+
+        With a stalled step every call in flight fails at once, since Serve waits for their end.
+        """
+        age_s = self._engine.step_age_s
+        if age_s > self._config.max_step_s:
+            self._engine.abandon(f"its step takes {age_s:.0f} s already")
         self._engine.check_health()
 
     def close(self) -> None:
@@ -138,40 +175,59 @@ class DreamReplica:
         self._engine.check_health()
         try:
             templates = await self._encoder.encode([message.canvas for message in messages])
-            streams = [
-                self._stream(index, message, template, view)
-                for index, (message, template) in enumerate(zip(messages, templates, strict=True))
+            requests = [
+                self._request(message, template)
+                for message, template in zip(messages, templates, strict=True)
             ]
-            for stream in streams:
-                self._engine.check(stream.request)
+            if (refusal := self._over_budget(requests)) is not None:
+                return refusal
+            fitted = self._fit(messages, requests)
         except (InvalidRequest, EncoderBusy) as error:
             return _refusal(error)
-        return self._over_budget([stream.request for stream in streams]) or streams
+        return [
+            self._stream(index, message, request, view)
+            for index, (message, request) in enumerate(zip(messages, fitted, strict=True))
+        ]
+
+    def _fit(self, messages: Sequence[CanvasRequest], requests: Sequence[Request]) -> list[Request]:
+        """The requests with the steps that there is time for; what has begun keeps its own."""
+        new = [r for m, r in zip(messages, requests, strict=True) if not m.so_far]
+        is_accepted = any(message.is_accepted for message in messages)
+        fitted = {r.id: r for r in self._engine.fit(new, may_refuse=not is_accepted)}
+        return [fitted.get(request.id, request) for request in requests]
+
+    def _request(self, message: CanvasRequest, template: Template) -> Request:
+        stop_ids = [self._tokenizer.token_id(name) for name in message.stop_tokens]
+        request = to_request(message, template, stop_ids, self._engine.clock())
+        self._engine.check(request)
+        return request
 
     def _stream(
-        self, index: int, message: CanvasRequest, template: Template, view: View | None
+        self, index: int, message: CanvasRequest, request: Request, view: View | None
     ) -> CanvasStream:
-        stop_ids = [self._tokenizer.token_id(name) for name in message.stop_tokens]
-        request = to_request(message, template, stop_ids)
         letters = Letters(
             decode=self._tokenizer.decode,
             token_bytes=self._tokenizer.token_bytes,
-            end_ids=self._end_ids | frozenset(stop_ids),
+            end_ids=self._end_ids | frozenset(request.stop_ids),
         )
         return CanvasStream(index, message, request, letters, view)
 
     def _over_budget(self, requests: Sequence[Request]) -> Refusal | None:
         cost = sum(most_token_forwards(request) for request in requests)
-        if cost <= self._max_token_forwards:
+        most = self._config.max_token_forwards
+        if cost <= most:
             return None
         return Refusal(
             code="compute_budget_exceeded",
             message=f"This asks for {cost} token-forwards (canvas tokens x steps x choices); "
-            f"at most {self._max_token_forwards} are allowed.",
+            f"at most {most} are allowed.",
         )
 
     async def _updates(
-        self, streams: Sequence[CanvasStream], messages: Sequence[CanvasRequest]
+        self,
+        streams: Sequence[CanvasStream],
+        messages: Sequence[CanvasRequest],
+        caller: ActorHandle[object] | None,
     ) -> AsyncGenerator[CanvasUpdate]:
         """News of all canvases as they come; the first failure aborts the rest and is raised."""
         news: asyncio.Queue[CanvasUpdate | asyncio.Task[None]] = asyncio.Queue()
@@ -182,17 +238,22 @@ class DreamReplica:
         for task in tasks:
             task.add_done_callback(news.put_nowait)
         num_open = len(tasks)
-        try:
-            while num_open:
-                update = await news.get()
-                if isinstance(update, CanvasUpdate):
-                    yield update
-                else:
-                    update.result()
-                    num_open -= 1
-        finally:
+
+        def end() -> None:
             for task in tasks:
                 task.cancel()
+
+        try:
+            with self._callers.watching(caller, end):
+                while num_open:
+                    update = await news.get()
+                    if isinstance(update, CanvasUpdate):
+                        yield update
+                    else:
+                        update.result()
+                        num_open -= 1
+        finally:
+            end()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(
@@ -205,7 +266,8 @@ class DreamReplica:
         closes = None
         if message.stop and message.params.grow_to is None:
             closes = stream.watch().is_stopped_by
-        async with aclosing(self._engine.generate(stream.request, closes)) as items:
+        so_far = message.so_far or ()
+        async with aclosing(self._engine.generate(stream.request, closes, so_far)) as items:
             async for item in items:
                 if isinstance(item, Completion):
                     news.put_nowait(stream.finish(item))
@@ -217,9 +279,12 @@ def _refusal(error: InvalidRequest | EncoderBusy) -> Refusal:
     if isinstance(error, EncoderBusy):
         message = "Too much text is waiting to be tokenised."
         return Refusal(code="overloaded", message=message, retry_after_s=1)
-    too_long = isinstance(error, ContextLengthExceeded)
+    codes: dict[type[InvalidRequest], RefusalCode] = {
+        ContextLengthExceeded: "context_length_exceeded",
+        DeadlineInfeasible: "deadline_infeasible",
+    }
     return Refusal(
-        code="context_length_exceeded" if too_long else "invalid_value",
+        code=codes.get(type(error), "invalid_value"),
         field=error.field,
         message=error.allowed,
     )

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import ray
 from ray import serve
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.actor import ActorHandle
 from ray.serve.handle import DeploymentHandle, DeploymentResponse, DeploymentResponseGenerator
 
+from deployments import ledger
 from deployments.errors import ApiError
+from deployments.failover import Item, ReplicaLost, results_of, unbroken, wait_s
 from deployments.messages import (
     CanvasRequest,
     CanvasResult,
@@ -20,6 +25,8 @@ from deployments.messages import (
     Refusal,
     View,
 )
+from deployments.probes import any_answers, replica_actors
+from deployments.replica_calls import answer_of, items_of
 from dream.text import TextTemplate
 
 if TYPE_CHECKING:
@@ -27,8 +34,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Replicas", "ServeReplicas"]
 
+AVOID_S = 15.0
+"""How long others come before a replica that says nothing."""
+
+PROBE_S = 2.0
+"""A replica is not ready where it takes longer to say that it is."""
+
 READY_FOR_S = 1.0
 """How long an answer about readiness is reused: probes are free, the controller is not."""
+
+RUNNING = ("RUNNING", "UPDATING")
+"""States of a replica that serves: it goes on while its `user_config` changes."""
+
+SETTLED = ("HEALTHY", "UPSCALING", "DOWNSCALING")
+"""States of a deployment that was up: without a replica, none was wanted, or one is being woken."""
 
 T = TypeVar("T")
 
@@ -54,7 +73,7 @@ class Replicas(Protocol):
         """What the model card shows."""
 
     async def is_ready(self) -> bool:
-        """Whether at least one warmed replica runs."""
+        """Whether a request is served: a warmed replica runs, or starts as soon as one comes."""
 
 
 class ServeReplicas:
@@ -64,6 +83,7 @@ class ServeReplicas:
         self, handle: DeploymentHandle[DreamReplica], *, app_name: str, clock: Callable[[], float]
     ) -> None:
         self._handle = handle
+        self._streaming = handle.options(stream=True)
         self._app_name = app_name
         self._clock = clock
         self._is_ready = False
@@ -72,59 +92,82 @@ class ServeReplicas:
         self._card: ModelCard | None = None
 
     async def generate(self, messages: Sequence[CanvasRequest]) -> list[CanvasResult] | Refusal:
-        """One call for all canvases, so that it is admitted, refused or cancelled as a whole."""
-        await self._require_ready()
-        response = self._handle.generate.remote(messages)
-        done: list[CanvasResult] | Refusal = await _result(response)
-        return done
+        """All canvases together, so that they are admitted, refused or cancelled as a whole."""
+        async with aclosing(self._unbroken(messages, None)) as items:
+            return await results_of(items)
 
     async def stream(
         self, messages: Sequence[CanvasRequest], view: View
     ) -> AsyncGenerator[Refusal | list[CanvasUpdate]]:
         """The same as it comes; closing the iterator cancels it on the replica."""
-        await self._require_ready()
-        response = self._handle.options(stream=True).stream.remote(messages, view)
-        assert isinstance(response, DeploymentResponseGenerator)
-        is_over = False
-        try:
-            with _as_api_errors():
-                async for item in response:
-                    yield item
-            is_over = True
-        finally:
-            if not is_over:
-                response.cancel()  # type: ignore[no-untyped-call]  # Serve leaves it without types
+        async with aclosing(self._unbroken(messages, view)) as items:
+            async for item in items:
+                yield item
 
     async def tokenize(self, template: TextTemplate) -> list[int] | Refusal:
         """By any replica."""
-        await self._require_ready()
-        ids: list[int] | Refusal = await _result(self._handle.tokenize.remote(template))
-        return ids
+        return await self._answer(lambda: self._handle.tokenize.remote(template))
 
     async def detokenize(self, token_ids: Sequence[int]) -> str | Refusal:
         """By any replica."""
-        await self._require_ready()
-        text: str | Refusal = await _result(self._handle.detokenize.remote(token_ids))
-        return text
+        return await self._answer(lambda: self._handle.detokenize.remote(token_ids))
 
     async def card(self) -> ModelCard:
         """The card of any replica, asked for once."""
         if self._card is None:
-            await self._require_ready()
-            card: ModelCard = await _result(self._handle.card.remote())
+            card = await self._answer(lambda: self._handle.card.remote(), is_quick=False)
             self._card = card
         return self._card
 
-    async def is_ready(self) -> bool:
-        """Whether Serve counts a replica as running; it is not asked more than once a second.
+    async def _unbroken(
+        self, messages: Sequence[CanvasRequest], view: View | None
+    ) -> AsyncGenerator[Item]:
+        await self._require_ready()
+        async with aclosing(unbroken(self._attempt, messages, view)) as items:
+            async for item in items:
+                yield item
 
-        Serve and not a replica answers, because a call would wait behind the work of a full one.
+    async def _attempt(
+        self, messages: Sequence[CanvasRequest], view: View | None
+    ) -> AsyncGenerator[Item]:
+        """One call of one replica; it goes on while a caller of this process waits for it."""
+        sent = [message.sent(self._clock()) for message in messages]
+        response = self._streaming.stream.remote(sent, view, _own_handle())
+        assert isinstance(response, DeploymentResponseGenerator)
+        is_silent = partial(_is_silent, messages[0].id)
+        async with aclosing(items_of(response, is_silent)) as items:
+            async for item in items:
+                yield item
+
+    async def _answer(
+        self,
+        send: Callable[[], DeploymentResponse[T] | DeploymentResponseGenerator[T]],
+        *,
+        is_quick: bool = True,
+    ) -> T:
+        """The answer of any replica; of another one where that is lost, or quick and silent."""
+        await self._require_ready()
+        for number in count():
+            await asyncio.sleep(wait_s(number))
+            response = send()
+            assert isinstance(response, DeploymentResponse)
+            try:
+                return await answer_of(response, lambda: is_quick)
+            except ReplicaLost:
+                continue
+        raise AssertionError("attempts have no end")
+
+    async def is_ready(self) -> bool:
+        """Whether a replica runs and answers, or none is needed while nobody asks.
+
+        Nobody is asked more than once a second, and no replica by a call, which would wait behind
+        the work of a full one.
         """
         async with self._asking:
             now = self._clock()
             if self._asked_at is None or now - self._asked_at >= READY_FOR_S:
-                self._is_ready = await asyncio.to_thread(self._has_running_replica)
-                self._asked_at = now
+                self._is_ready = await asyncio.to_thread(self._can_serve) and await self._answers()
+                self._asked_at = self._clock()
             return self._is_ready
 
     async def _require_ready(self) -> None:
@@ -132,32 +175,33 @@ class ServeReplicas:
         if not self._is_ready and not await self.is_ready():
             raise ApiError("model_loading", "The model is still loading.", retry_after_s=5)
 
-    def _has_running_replica(self) -> bool:
+    async def _answers(self) -> bool:
+        names = self._app_name, self._handle.deployment_name
+        actors = await asyncio.to_thread(replica_actors, *names)
+        return not actors or await any_answers(actors, PROBE_S)
+
+    def _can_serve(self) -> bool:
         application = serve.status().applications.get(self._app_name)
         if application is None:
             return False
         deployment = application.deployments.get(self._handle.deployment_name)
         if deployment is None:
             return False
-        return any(n > 0 for state, n in deployment.replica_states.items() if state == "RUNNING")
+        if any(n > 0 for state, n in deployment.replica_states.items() if state in RUNNING):
+            return True
+        return deployment.status in SETTLED
 
 
-async def _result(response: DeploymentResponse[T] | DeploymentResponseGenerator[T]) -> T:
-    """The response, cancelled on the replica too when its caller is cancelled here."""
-    assert isinstance(response, DeploymentResponse)
-    try:
-        with _as_api_errors():
-            return await response
-    except asyncio.CancelledError:
-        response.cancel()  # type: ignore[no-untyped-call]  # Serve leaves it without types
-        raise
+def _is_silent(message_id: str) -> bool:
+    """Whether a replica has a call and says nothing; others then come before it for a while."""
+    replica_id = ledger.replica_of(message_id)
+    if replica_id is None:
+        return False
+    ledger.avoid(replica_id, AVOID_S)
+    return True
 
 
-@contextmanager
-def _as_api_errors() -> Iterator[None]:
-    try:
-        yield
-    except BackPressureError:
-        raise ApiError("overloaded", "Too many requests are waiting.", retry_after_s=1) from None
-    except DeploymentUnavailableError:
-        raise ApiError("model_loading", "The model cannot be reached.", retry_after_s=5) from None
+def _own_handle() -> ActorHandle[object] | None:
+    """The actor that runs this, so that a replica can see whether it lives."""
+    context = ray.get_runtime_context()
+    return context.current_actor if context.get_actor_id() else None

@@ -15,6 +15,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.header_limits import BoundedHeaders
+from deployments.proxy_retry import RetriesOtherIngress
 
 __all__ = ["PROXY_CALLBACK", "PlainRequestIds", "proxy_middlewares", "request_id_of"]
 
@@ -51,4 +52,9 @@ class PlainRequestIds:
 
 def proxy_middlewares() -> list[Middleware]:
     """What Serve puts around its proxy, where the environment has `PROXY_CALLBACK`."""
-    return [Middleware(BoundedHeaders), Middleware(PlainRequestIds)]  # the last one comes first
+    # the last one comes first
+    return [
+        Middleware(RetriesOtherIngress),
+        Middleware(BoundedHeaders),
+        Middleware(PlainRequestIds),
+    ]

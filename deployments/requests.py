@@ -24,9 +24,9 @@ from deployments.stream_options import (
     QUALITY_OF,
     AnswerOptions,
     Effort,
-    Quality,
     StreamOptions,
 )
+from deployments.time_options import Quality
 from deployments.turns import Messages, check_prefix
 from dream import SamplingParams
 from dream.options import options_of

@@ -57,11 +57,15 @@ class Resolved(_Response):
 class ChoiceDiffusion(_Response):
     """What repeats a choice: the same request with this seed and n=1 gives the same text.
 
+    `deadline_met`: whether it was done in time, where it had a deadline. `timetable`: where the
+    number of steps was not the one asked for, what repeats the choice in place of the deadline.
     `trace`, where it was asked for: what happened on the canvas, as a stream of steps tells it.
     """
 
     seed: int
     resolved: Resolved
+    deadline_met: bool | None = None
+    timetable: list[list[int]] | None = None
     trace: list[Event] | None = None
 
 

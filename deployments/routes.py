@@ -67,7 +67,11 @@ BODY: tuple[Code, ...] = (
     "unsupported_media_type",
     "unsupported_parameter",
 )
-CANVASES: tuple[Code, ...] = ("compute_budget_exceeded", "context_length_exceeded")
+CANVASES: tuple[Code, ...] = (
+    "compute_budget_exceeded",
+    "context_length_exceeded",
+    "deadline_infeasible",
+)
 GENERATION = (*BODY, *CANVASES, *CARD)
 
 ROUTES: tuple[Route, ...] = (

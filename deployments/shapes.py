@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
+from deployments.canvases import Presets, completion_messages, infill_messages
 from deployments.chat import ChatRequest, ChatResponse, chat_messages, chat_response
 from deployments.chunks import (
     ChatChunk,
@@ -19,15 +20,7 @@ from deployments.chunks import (
     InfillChunk,
     InfillChunkChoice,
 )
-from deployments.conversion import (
-    Head,
-    Presets,
-    completion_messages,
-    completion_response,
-    infill_messages,
-    infill_response,
-    spans_of,
-)
+from deployments.conversion import Head, completion_response, infill_response, spans_of
 from deployments.logprobs import chat_logprobs, completion_logprobs
 from deployments.messages import CanvasRequest, CanvasResult
 from deployments.requests import CompletionRequest, FimRequest, GenerationRequest, InfillRequest

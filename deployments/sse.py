@@ -59,9 +59,8 @@ async def with_pauses(
                 else:
                     yield None
         finally:
-            if not coming.done():
-                coming.cancel()
-                await asyncio.gather(coming, return_exceptions=True)
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
 
 
 def event_stream(

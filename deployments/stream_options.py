@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.messages import StreamMode, View
+from deployments.time_options import Quality, TimeOptions
 from dream.params import MAX_STEPS
 
-__all__ = ["QUALITY_OF", "AnswerOptions", "Effort", "Quality", "StreamOptions"]
+__all__ = ["QUALITY_OF", "AnswerOptions", "Effort", "StreamOptions"]
 
-Quality = Literal["fast", "balanced", "best"]
 Effort = Literal["minimal", "low", "medium", "high"]
 
 QUALITY_OF: Mapping[Effort, Quality] = {
@@ -24,10 +24,8 @@ QUALITY_OF: Mapping[Effort, Quality] = {
 """What OpenAI's `reasoning_effort` means here."""
 
 
-class AnswerOptions(BaseModel):
+class AnswerOptions(TimeOptions):
     """Fields of `diffusion` that are no sampling parameters."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     quality: Quality | None = Field(
         None, description="Steps and rule by name, as /v1/models shows them; given values win"

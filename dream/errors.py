@@ -40,6 +40,10 @@ class LengthTokenRefused(InvalidRequest):
     """A token that changes the length of a hole: holes of unknown length are not served yet."""
 
 
+class DeadlineInfeasible(InvalidRequest):
+    """Even the fewest steps that a request takes would end after its deadline."""
+
+
 class MemoryExceeded(InvalidRequest):
     """The device has too little memory; `fits` are the options that would do, with their values."""
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Literal
 
 from dream.errors import InvalidRequest
-from dream.params import MAX_STEPS, SamplingParams
+from dream.params import SamplingParams
 from dream.template import Template
 
 __all__ = ["MAX_LOGPROBS", "Completion", "FinishReason", "Priority", "Request", "Span"]
@@ -36,8 +36,8 @@ class Request:
     Of the other fields depends when it runs, and no token. key: whose it is; keys share the engine
     in equal parts. group: requests of one key that came together and take turns as one; None is a
     group of its own. priority: interactive work goes before batch work. deadline: seconds of any
-    clock; of requests that have one the earliest goes first. min_steps: the fewest steps that a
-    deadline may leave.
+    clock; of requests that have one the earliest goes first. min_steps: the fewest steps to run
+    with where time is short, and is_elastic: whether it is whenever much work waits (`Deadlines`).
     """
 
     id: str
@@ -51,6 +51,7 @@ class Request:
     priority: Priority = "interactive"
     deadline: float | None = None
     min_steps: int = 1
+    is_elastic: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
@@ -62,17 +63,18 @@ class Request:
             allowed = f"None or an integer 0..{MAX_LOGPROBS}"
             raise InvalidRequest("logprobs", self.logprobs, allowed)
         object.__setattr__(self, "timetable", tuple((at, steps) for at, steps in self.timetable))
-        self._check_timetable()
+        if self.params.grow_to is not None:
+            for name, default in (("timetable", ()), ("deadline", None), ("is_elastic", False)):
+                if (value := getattr(self, name)) != default:
+                    raise InvalidRequest(name, value, f"{default} beside grow_to")
+        if self.timetable:
+            self._check_timetable()
 
     def _check_timetable(self) -> None:
-        if not self.timetable:
-            return
-        if self.params.grow_to is not None:
-            raise InvalidRequest("timetable", self.timetable, "none beside grow_to")
         starts = [at for at, _ in self.timetable]
         is_ascending = starts[0] >= 0 and all(a < b for a, b in pairwise(starts))
-        if not is_ascending or not all(at < steps <= MAX_STEPS for at, steps in self.timetable):
-            allowed = f"pairs (at_step, steps), at_step ascending and below steps <= {MAX_STEPS}"
+        if not is_ascending or not all(at < steps for at, steps in self.timetable):
+            allowed = "pairs (at_step, steps), at_step >= 0, ascending and below steps"
             raise InvalidRequest("timetable", self.timetable, allowed)
 
 

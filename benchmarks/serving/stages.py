@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from ray import serve
+from ray.actor import ActorHandle
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.canvas_stream import CanvasStream
-from deployments.endpoints import Endpoints, IngressConfig
+from deployments.endpoints import Endpoints
 from deployments.gate import GateConfig
 from deployments.ingress import build_api
-from deployments.messages import CanvasRequest, CanvasResult, Refusal, View
+from deployments.messages import CanvasRequest, CanvasResult, CanvasUpdate, Refusal, View
+from deployments.model_card import IngressConfig
 from deployments.replica import DreamReplica, ReplicaConfig
 from deployments.replica_client import ServeReplicas
 from dream import Completion, Engine, Request, StepEvent
@@ -108,14 +111,20 @@ class StagedReplica(DreamReplica):
         engine.clock = self._clock
         return engine
 
-    async def generate(self, messages: Sequence[CanvasRequest]) -> list[CanvasResult] | Refusal:
+    async def stream(
+        self,
+        messages: Sequence[CanvasRequest],
+        view: View | None,
+        caller: ActorHandle[object] | None = None,
+    ) -> AsyncGenerator[Refusal | list[CanvasUpdate]]:
         """Every canvas filled."""
-        if not _is_probe(messages):
-            return await super().generate(messages)
-        self._clock.note("replica")
-        done = await super().generate(messages)
-        self._clock.note("filled")
-        return done
+        if _is_probe(messages):
+            self._clock.note("replica")
+        async with aclosing(super().stream(messages, view, caller)) as items:
+            async for item in items:
+                if _is_probe(messages):
+                    self._clock.note("filled")
+                yield item
 
     def take_times(self) -> Times:
         """The times since the last call."""

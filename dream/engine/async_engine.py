@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dream.engine.config import EngineConfig
+from dream.engine.deadlines import Deadlines
 from dream.engine.engine import Engine
+from dream.engine.pace import Pace
 from dream.engine.stats import EngineStats
 from dream.engine.step_engine import StepEngine
 from dream.errors import DreamError, EngineError
@@ -69,12 +72,29 @@ def _warmed(model: str, config: EngineConfig) -> Engine:
     return engine
 
 
+ELASTIC_AFTER_S = 2.0
+"""Seconds of queued work from which on elastic requests take fewer steps."""
+
+
 class AsyncEngine:
     """Continuous batching for asyncio: requests join and leave between two steps."""
 
-    def __init__(self, engine: StepEngine) -> None:
+    def __init__(
+        self,
+        engine: StepEngine,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        elastic_after_s: float = ELASTIC_AFTER_S,
+    ) -> None:
+        """clock: of deadlines. elastic_after_s: as of `Deadlines`."""
         self._engine = engine
+        self.clock = clock
+        self._step_began: float | None = None
+        self.pace = Pace()
         self._limits = engine.limits
+        most = engine.limits.max_num_batched_tokens
+        self._deadlines = Deadlines(self.pace, most, elastic_after_s, clock)
+        self._others = 0
         self._wake = threading.Condition()
         self._inbox: deque[_Caller] = deque()
         self._arriving: list[_Caller] = []
@@ -103,9 +123,23 @@ class AsyncEngine:
         waiting = sum(most_token_forwards(caller.request) for caller in tuple(self._inbox))
         return self._backlog + waiting
 
+    @property
+    def step_age_s(self) -> float:
+        """How long the present step has been running; 0 between two steps."""
+        began = self._step_began
+        return 0.0 if began is None else max(0.0, self.clock() - began)
+
     def check(self, request: Request) -> None:
         """Raise the InvalidRequest of a request that the engine could not take."""
         self._limits.check(request)
+
+    def fit(self, requests: Sequence[Request], *, may_refuse: bool = True) -> list[Request]:
+        """The requests with the steps that there is time for; deadlines are by `clock`.
+
+        DeadlineInfeasible where even the fewest would end too late, if that may be refused.
+        """
+        backlog = self.queued_token_forwards
+        return self._deadlines.fit(requests, backlog, self._others, may_refuse=may_refuse)
 
     async def generate(
         self, request: Request, closes: Closes | None = None, so_far: Sequence[StepEvent] = ()
@@ -142,6 +176,11 @@ class AsyncEngine:
             raise EngineError("the engine is shut down")
         self._engine.check_health()
 
+    def abandon(self, reason: str) -> None:
+        """Give the engine up without waiting for its step; whoever waits gets an EngineError."""
+        self._error = EngineError(reason)
+        self._fail_all(EngineError(f"the engine is given up: {reason}"))
+
     def shutdown(self) -> None:
         """End the thread; whoever still waits gets an EngineError."""
         with self._wake:
@@ -158,13 +197,23 @@ class AsyncEngine:
         try:
             while self._wait_for_work():
                 self._take_messages()
-                events = self._engine.step()
+                events = self._step()
+                for event in events:
+                    self._deadlines.observe(event)
                 self._backlog = self._engine.pending_token_forwards
                 self._deliver(events)
         except Exception as error:  # the one place: it reaches every caller
             self._error = error
         self._fail_all(EngineError(f"the engine has stopped: {self._error or 'shut down'}"))
         self._engine.shutdown()
+
+    def _step(self) -> list[StepEvent]:
+        tokens_before, began = self._engine.stats.token_forwards, self.clock()
+        self._step_began = began
+        events = self._engine.step()
+        self._step_began = None
+        self.pace.observe(self._engine.stats.token_forwards - tokens_before, self.clock() - began)
+        return events
 
     def _wait_for_work(self) -> bool:
         with self._wake:
@@ -184,6 +233,8 @@ class AsyncEngine:
             if caller not in gone:
                 self._admit(caller)
         self._arriving = []
+        for request_id, steps in self._deadlines.replans(self._others):
+            self._engine.replan(request_id, steps)
         self._backlog = self._engine.pending_token_forwards
 
     def _admit(self, caller: _Caller) -> None:
@@ -193,6 +244,8 @@ class AsyncEngine:
             caller.emit(error)
             return
         self._callers[caller.request.id] = caller
+        self._deadlines.track(caller.request, caller.so_far)
+        self._others += _length_without_deadline(caller.request)
         if caller.closes is not None and any(map(caller.closes, caller.so_far)):
             self._close(caller)
 
@@ -227,7 +280,11 @@ class AsyncEngine:
 
     def _forget(self, request_id: str) -> _Caller | None:
         self._closing.discard(request_id)
-        return self._callers.pop(request_id, None)
+        self._deadlines.forget(request_id)
+        caller = self._callers.pop(request_id, None)
+        if caller is not None:
+            self._others -= _length_without_deadline(caller.request)
+        return caller
 
     def _fail_all(self, error: EngineError) -> None:
         with self._wake:
@@ -237,3 +294,7 @@ class AsyncEngine:
             self._inbox.clear()
         for caller in waiting:
             caller.emit(error)
+
+
+def _length_without_deadline(request: Request) -> int:
+    return 0 if request.deadline is not None else request.template.num_tokens

@@ -101,9 +101,20 @@ class EngineConfig:
     quantum: int = field(
         default=2**18,
         metadata=declare(
-            "Token-forwards that a request may take before those that wait go first",
+            "Token-forwards: of a turn of a large request; up to which a request is small, and small"
+            " ones go first; that a key may be behind its part or ahead of it",
             BATCHING,
             COUNT,
+            changes_tokens=False,
+        ),
+    )
+    max_shared_tokens: int | None = field(
+        default=None,
+        metadata=declare(
+            "Tokens of a step up to which other keys join the one that leads it; none: 1024 on"
+            " CUDA, 0 on a CPU",
+            BATCHING,
+            (0, None),
             changes_tokens=False,
         ),
     )
@@ -155,6 +166,9 @@ class EngineConfig:
             object.__setattr__(self, "compile", is_compiled)
         if self.cuda_graphs is None:
             object.__setattr__(self, "cuda_graphs", self.attention_backend == "varlen")
+        if self.max_shared_tokens is None:
+            shared = 1024 if self.device.startswith("cuda") else 0
+            object.__setattr__(self, "max_shared_tokens", shared)
         if self.async_scheduling is None:
             object.__setattr__(self, "async_scheduling", self.device.startswith("cuda"))
 

@@ -66,6 +66,7 @@ class Engine:
             max_model_len=self.max_model_len,
             max_cache_tokens=config.max_cache_tokens,
             vocab_size=self.vocab_size,
+            max_num_batched_tokens=config.max_num_batched_tokens,
             length_tokens={} if tokenizer is None else tokenizer.length_tokens,
         )
         self._device = model.device
@@ -94,6 +95,7 @@ class Engine:
         self._scheduler = Scheduler(
             max_num_batched_tokens=config.max_num_batched_tokens,
             quantum=config.quantum,
+            max_shared_tokens=config.max_shared_tokens or 0,
             slots=SlotPool(config.max_cache_tokens),
             halves=bool(config.async_scheduling),
         )
@@ -143,10 +145,9 @@ class Engine:
         self._runner.trace = on_stage
 
     def add(self, request: Request, so_far: Sequence[StepEvent] = ()) -> None:
-        """Queue a request; InvalidRequest says what is wrong with one that cannot run.
+        """Queue a request, to go on after events of another engine; InvalidRequest if it cannot.
 
-        so_far: the events of its first steps on another engine, after which it goes on; with
-        `window`, `history` or parity it begins anew.
+        With `window`, `history` or parity it begins anew.
         """
         if request.id in self._canvases or request.id in self._finished:
             raise InvalidRequest("id", request.id, "not the id of a request that is under way")

@@ -17,12 +17,14 @@ __all__ = ["Limits"]
 class Limits:
     """The largest canvas, the largest one with a `window` or `history`, and the vocabulary size.
 
-    length_tokens: names of the ids that would change the length of a hole.
+    max_num_batched_tokens: of one step. length_tokens: names of the ids that would change the
+    length of a hole.
     """
 
     max_model_len: int
     max_cache_tokens: int
     vocab_size: int
+    max_num_batched_tokens: int
     length_tokens: Mapping[int, str] = field(default_factory=dict)
 
     def check(self, request: Request) -> None:

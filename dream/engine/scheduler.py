@@ -1,14 +1,17 @@
-"""Who runs next: first come, first served, up to a number of tokens a step, in time slices."""
+"""Who runs next: fair turns of keys and requests, up to a number of tokens a step."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import accumulate
 
 from dream.canvas import Canvas
+from dream.engine.fair_queue import FairQueue
+from dream.engine.shares import MinimumShare
 from dream.engine.slots import SlotPool
+from dream.engine.step_room import StepRoom
+from dream.request import Priority
 
 __all__ = ["Scheduler"]
 
@@ -16,22 +19,21 @@ __all__ = ["Scheduler"]
 LEAST_HALF = 1536
 """Tokens of a step from which on it keeps a GPU nearly as busy as a larger one."""
 
-
-@dataclass(slots=True)
-class _Entry:
-    """Token-forwards of a canvas: computed in its present time slice, and still to run."""
-
-    served: int
-    pending: int
+SHARE_OF_BATCH = 16
+"""One part in sixteen is kept for batch work."""
 
 
 class Scheduler:
-    """Holds every unfinished canvas, in the order in which they run.
+    """Holds every unfinished canvas, and chooses those of each step by counts of tokens alone.
 
-    Canvases of any length, step and algorithm share a step. A time slice lasts `quantum`
-    token-forwards. Most requests finish within one slice, so they run first come, first served. A
-    canvas that needs more goes on behind those that wait by then, so nobody waits for more than
-    one slice of each canvas before it. Slots for what is kept between steps are held to the end.
+    Canvases of any length, step and algorithm share a step. One key leads it and may fill it;
+    others join up to `max_shared_tokens` tokens in all, so that little work is not slowed by much.
+    `FairQueue` says which key leads, `KeyQueue` which of its canvases go first. Batch work joins or
+    leads like another key, after interactive work, but keeps one part in sixteen. No clock is read:
+    schedulers that are told the same choose the same.
+
+    A canvas that keeps something between steps waits for its slots, first come, first served, and
+    holds them to the end.
 
     With `halves`, what would be one step becomes two of at least `least_half` tokens each, so that
     the host works on one of them while the device runs the other.
@@ -43,15 +45,22 @@ class Scheduler:
         max_num_batched_tokens: int,
         quantum: int,
         slots: SlotPool,
+        max_shared_tokens: int = 0,
         halves: bool = False,
         least_half: int = LEAST_HALF,
     ) -> None:
         self._halves = halves
         self._least_half = least_half
         self._max_num_batched_tokens = max_num_batched_tokens
-        self._quantum = quantum
+        self._max_shared_tokens = max_shared_tokens
         self._slots = slots
-        self._entries: dict[Canvas, _Entry] = {}
+        self._queues: dict[Priority, FairQueue] = {
+            "interactive": FairQueue(max_num_batched_tokens, quantum),
+            "batch": FairQueue(max_num_batched_tokens, quantum),
+        }
+        self._share_of_batch = MinimumShare(SHARE_OF_BATCH, max_num_batched_tokens)
+        self._without_slots: dict[Canvas, None] = {}
+        self._entries: dict[Canvas, int] = {}
         self._running: set[Canvas] = set()
         self._pending = 0
 
@@ -64,24 +73,34 @@ class Scheduler:
         return self._pending
 
     def add(self, canvas: Canvas) -> None:
-        """Queue a canvas behind those already here."""
-        self._entries[canvas] = _Entry(0, 0)
-        self.update(canvas)
+        """Queue a canvas."""
+        pending = canvas.pending_token_forwards
+        self._entries[canvas] = pending
+        self._pending += pending
+        if canvas.request.params.keeps_state:
+            self._without_slots[canvas] = None
+            self._lend_slots()
+        else:
+            self._queue_of(canvas).add(canvas, pending)
 
     def update(self, canvas: Canvas) -> None:
         """Count anew what a canvas still has to run."""
-        entry = self._entries[canvas]
-        now = canvas.pending_token_forwards
-        self._pending += now - entry.pending
-        entry.pending = now
+        more = canvas.pending_token_forwards - self._entries[canvas]
+        self._entries[canvas] += more
+        self._pending += more
 
     def remove(self, canvas: Canvas) -> None:
         """Forget a canvas, finished or not."""
-        self._pending -= self._entries.pop(canvas).pending
+        self._pending -= self._entries.pop(canvas)
         self._running.discard(canvas)
+        if canvas in self._without_slots:
+            del self._without_slots[canvas]
+        else:
+            self._queue_of(canvas).remove(canvas)
         if canvas.slots is not None:
             self._slots.release(canvas.slots)
             canvas.slots = None
+        self._lend_slots()
 
     def mark(self, canvases: Iterable[Canvas], *, is_running: bool) -> None:
         """Say whether these, as far as they are still here, are in a step that is not read yet."""
@@ -89,16 +108,25 @@ class Scheduler:
         self._running = self._running | here if is_running else self._running - here
 
     def schedule(self) -> list[Canvas]:
-        """The canvases of the next step: the first in line that fit, which is one at least.
+        """The canvases of the next step, one at least.
 
         Beside a step that has not been read: those that fit beside it, or none if they are few.
         """
-        chosen = self._first_in_line()
+        room = StepRoom(self._running, self._max_num_batched_tokens)
+        self._fill(room)
+        chosen = list(room.chosen)
         if self._halves:
             chosen = self._half(chosen)
-        for canvas in chosen:
-            self._serve(canvas)
+        self._charge(chosen)
         return chosen
+
+    def _fill(self, room: StepRoom) -> None:
+        first, second = self._queues["interactive"], self._queues["batch"]
+        if second and (not first or self._share_of_batch.due_tokens):
+            first, second = second, first
+        if first:
+            first.lead(room, self._max_shared_tokens)
+            second.join(room)
 
     def _half(self, chosen: list[Canvas]) -> list[Canvas]:
         """The first half, if both are large enough; beside a running step all, or none."""
@@ -111,27 +139,23 @@ class Scheduler:
         cut = bisect_left(sums, total / 2) + 1
         return chosen[:cut] if total - sums[cut - 1] >= self._least_half else chosen
 
-    def _first_in_line(self) -> list[Canvas]:
-        chosen: list[Canvas] = []
-        num_tokens = sum(canvas.num_step_tokens for canvas in self._running)
-        has_slots = True
-        for canvas in self._entries:
-            if canvas in self._running:
-                continue
-            if canvas.request.params.keeps_state and canvas.slots is None:
-                canvas.slots = self._slots.acquire(len(canvas)) if has_slots else None
-                has_slots = canvas.slots is not None
-                if not has_slots:
-                    continue
-            if num_tokens and num_tokens + canvas.num_step_tokens > self._max_num_batched_tokens:
-                break
-            chosen.append(canvas)
-            num_tokens += canvas.num_step_tokens
-        return chosen
+    def _charge(self, chosen: Iterable[Canvas]) -> None:
+        used = {
+            priority: queue.charge(one for one in chosen if one.request.priority == priority)
+            for priority, queue in self._queues.items()
+        }
+        self._share_of_batch.pass_over(used["interactive"])
+        self._share_of_batch.serve(used["batch"])
+        if not self._queues["batch"]:
+            self._share_of_batch.reset()
 
-    def _serve(self, canvas: Canvas) -> None:
-        entry = self._entries[canvas]
-        entry.served += canvas.num_step_tokens
-        if entry.served >= self._quantum:
-            entry.served = 0
-            self._entries[canvas] = self._entries.pop(canvas)
+    def _lend_slots(self) -> None:
+        for canvas in list(self._without_slots):
+            canvas.slots = self._slots.acquire(len(canvas))
+            if canvas.slots is None:
+                return
+            del self._without_slots[canvas]
+            self._queue_of(canvas).add(canvas, self._entries[canvas])
+
+    def _queue_of(self, canvas: Canvas) -> FairQueue:
+        return self._queues[canvas.request.priority]

@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 from starlette.testclient import TestClient
 
-from deployments.endpoints import Endpoints, IngressConfig
+from deployments.endpoints import Endpoints
 from deployments.errors import ApiError
 from deployments.ingress import build_api
 from deployments.messages import Refusal
+from deployments.model_card import IngressConfig
 from tests.deployments.fakes import URL, FakeReplicas
 
 CONFIG = IngressConfig(

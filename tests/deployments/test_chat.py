@@ -12,8 +12,8 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
+from deployments.canvases import Presets
 from deployments.chat import ChatRequest, chat_messages
-from deployments.conversion import Presets
 from deployments.messages import CanvasRequest, CanvasResult
 from deployments.replica import DreamReplica, ReplicaConfig
 from dream import EngineConfig
@@ -21,6 +21,7 @@ from dream.chat import TURN_END
 from dream.model.attention import PackedLayout
 from dream.model.loader import load_model
 from dream.text import TextTemplate
+from tests.deployments.fakes import filled
 from tests.dream.family import IM_END, MASK, MEMBERS, write_member
 
 CHAT = [
@@ -52,7 +53,7 @@ def numbered(seed: int, **fields: object) -> CanvasRequest:
 
 
 def fill(replica: DreamReplica, *messages: CanvasRequest) -> list[CanvasResult]:
-    results = asyncio.run(replica.generate(messages))
+    results = asyncio.run(filled(replica, messages))
     assert isinstance(results, list)
     return results
 

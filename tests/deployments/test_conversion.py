@@ -6,17 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.conversion import (
-    Head,
-    Presets,
-    completion_messages,
-    completion_response,
-    derive,
-    infill_messages,
-    infill_response,
-    to_request,
-    to_result,
-)
+from deployments.canvases import Presets, completion_messages, derive, infill_messages
+from deployments.conversion import Head, completion_response, infill_response, to_request, to_result
 from deployments.requests import CompletionRequest, InfillRequest
 from dream import Completion, Fixed, Hole, SamplingParams, Span, Usage
 from tests.deployments.fakes import result_of

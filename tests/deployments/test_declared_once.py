@@ -23,7 +23,8 @@ from pathlib import Path
 from starlette.testclient import TestClient
 
 import deployments, dream, jobs, cluster
-from deployments.endpoints import Endpoints, IngressConfig
+from deployments.endpoints import Endpoints
+from deployments.model_card import IngressConfig
 from deployments.ingress import build_api
 from deployments.requests import Diffusion
 from tests.deployments.fakes import URL, FakeReplicas

@@ -13,11 +13,12 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from deployments.endpoints import Endpoints, IngressConfig
-from deployments.errors import Code
+from deployments.endpoints import Endpoints
+from deployments.errors import ApiError, Code
 from deployments.gate import GateConfig
 from deployments.ingress import build_api
 from deployments.messages import Refusal
+from deployments.model_card import IngressConfig
 from tests.deployments.fakes import URL, FakeReplicas
 from tests.deployments.test_key_file import created
 
@@ -133,6 +134,7 @@ PROVOKE: Mapping[str, Callable[[TestClient, FakeReplicas], object]] = {
     "internal_error": with_trouble(RuntimeError("secret")),
     "model_loading": when_not_ready,
     "overloaded": refused("overloaded", None),
+    "replica_lost": with_trouble(ApiError("replica_lost", "lost")),
     "timeout": when_slow,
     "invalid_api_key": with_key(sends=False),
     "permission_denied": with_key("--scope", "metrics"),

@@ -23,6 +23,7 @@ STATUSES = {
     "permission_denied": 403,
     "queue_full_for_key": 429,
     "rate_limit_exceeded": 429,
+    "replica_lost": 503,
     "request_timeout": 408,
     "request_too_large": 413,
     "timeout": 504,

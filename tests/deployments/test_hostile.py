@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
-from deployments.endpoints import Endpoints, IngressConfig
+from deployments.endpoints import Endpoints
 from deployments.ingress import build_api
+from deployments.model_card import IngressConfig
 from tests.deployments import hostile
 from tests.deployments.fakes import URL, FakeReplicas
 

@@ -13,10 +13,11 @@ from jsonschema import Draft202012Validator
 from starlette.testclient import TestClient
 
 from deployments.app import AppArgs
-from deployments.endpoints import Endpoints, IngressConfig
+from deployments.endpoints import Endpoints
 from deployments.errors import KINDS, Code
 from deployments.ingress import build_api
 from deployments.limits import LIMITS
+from deployments.model_card import IngressConfig
 from deployments.openapi import specification
 from deployments.requests import UNSERVED, CompletionRequest, Diffusion, InfillRequest
 from deployments.routes import ROUTES

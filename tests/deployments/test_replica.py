@@ -14,6 +14,7 @@ from deployments.replica import DreamReplica, ReplicaConfig
 from dream import EngineConfig, Fixed, Hole, SamplingParams
 from dream.errors import EngineError
 from dream.text import Piece, TextTemplate
+from tests.deployments.fakes import filled
 
 CONFIG = ReplicaConfig(model="embedded", engine=EngineConfig(threads=1), max_token_forwards=100_000)
 
@@ -31,7 +32,7 @@ def canvas(id: str, *pieces: Piece, steps: int | None = None) -> CanvasRequest:
 
 
 def generate(replica: DreamReplica, *messages: CanvasRequest) -> list[CanvasResult] | Refusal:
-    return asyncio.run(replica.generate(messages))
+    return asyncio.run(filled(replica, messages))
 
 
 def test_canvases_come_back_filled_in_order(replica):
@@ -103,11 +104,12 @@ def test_a_canvas_grows_no_further_than_the_context(replica):
         (growing(12, "a", Hole(5), steps=4), 4 * (6 + 11 + 13)),
     ],
 )
-def test_every_size_of_a_growing_canvas_counts_in_the_budget(replica, monkeypatch, asked, cost):
-    monkeypatch.setattr(replica, "_max_token_forwards", cost - 1)
+def test_every_size_of_a_growing_canvas_counts_in_the_budget(replica, asked, cost):
+    replica.reconfigure({"max_token_forwards": cost - 1})
 
     refusal = generate(replica, asked)
 
+    replica.reconfigure(None)
     assert isinstance(refusal, Refusal)
     assert refusal.code == "compute_budget_exceeded"
     assert f"asks for {cost} token-forwards" in refusal.message
@@ -115,7 +117,7 @@ def test_every_size_of_a_growing_canvas_counts_in_the_budget(replica, monkeypatc
 
 def test_cancelling_a_call_frees_its_canvases(replica):
     async def run() -> None:
-        call = asyncio.create_task(replica.generate([canvas(str(i), Hole(150)) for i in range(3)]))
+        call = asyncio.create_task(filled(replica, [canvas(str(i), Hole(150)) for i in range(3)]))
         await _until(lambda: replica.stats()["forward_passes"] >= forward_passes + 3)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -132,7 +134,7 @@ def test_cancelling_a_call_frees_its_canvases(replica):
 def test_calls_made_together_share_forwards(replica):
     async def run() -> None:
         await asyncio.gather(
-            *(replica.generate([canvas(str(i), f"{i}: ", Hole(16))]) for i in range(8))
+            *(filled(replica, [canvas(str(i), f"{i}: ", Hole(16))]) for i in range(8))
         )
 
     before = replica.stats()
@@ -144,16 +146,25 @@ def test_calls_made_together_share_forwards(replica):
 
 
 def test_the_backlog_is_told_to_the_autoscaler_in_token_forwards(replica):
-    assert replica.record_autoscaling_stats() == {"token_forwards_queued": 0.0}
+    assert replica.record_routing_stats() == {"token_forwards_queued": 0.0}
+    assert replica.record_autoscaling_stats()["token_forwards_queued"] == 0
 
     async def run() -> float:
-        call = asyncio.create_task(replica.generate([canvas("a", Hole(200))]))
+        call = asyncio.create_task(filled(replica, [canvas("a", Hole(200))]))
         await _until(lambda: replica.stats()["requests"] == 1)
         backlog = replica.record_autoscaling_stats()["token_forwards_queued"]
         call.cancel()
         return backlog
 
     assert asyncio.run(run()) > 0
+    assert replica.record_autoscaling_stats()["token_forwards_per_s"] > 0
+
+
+def test_a_replica_that_has_not_worked_reports_no_pace():
+    replica = DreamReplica(CONFIG)
+
+    assert "token_forwards_per_s" not in replica.record_autoscaling_stats()
+    replica.close()
 
 
 def test_a_dead_engine_fails_the_health_check_and_every_call():
@@ -191,7 +202,7 @@ def held(replica, monkeypatch) -> Iterator[threading.Event]:
 
 def test_the_event_loop_goes_on_while_text_is_encoded(replica, held):
     async def run() -> list[CanvasResult] | Refusal:
-        call = asyncio.create_task(replica.generate([canvas("a")]))
+        call = asyncio.create_task(filled(replica, [canvas("a")]))
         for _ in range(100):  # health checks and other calls get their turn
             await asyncio.sleep(0)
             replica.check_health()
@@ -207,7 +218,7 @@ def test_text_that_waits_to_be_encoded_is_bounded(replica, held, monkeypatch):
     half = [canvas(str(i), "x" * 100, Hole(2)) for i in range(4)]
 
     async def run() -> list[list[CanvasResult] | Refusal]:
-        calls = [asyncio.create_task(replica.generate([message])) for message in half]
+        calls = [asyncio.create_task(filled(replica, [message])) for message in half]
         await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         held.set()
         return await asyncio.gather(*calls)
@@ -232,12 +243,12 @@ def test_calls_that_were_cancelled_leave_room_to_encode(replica, held, monkeypat
 
     async def run() -> list[CanvasResult] | Refusal:
         message = canvas("a", "x" * 100, Hole(2))
-        call = asyncio.create_task(replica.generate([message]))
+        call = asyncio.create_task(filled(replica, [message]))
         await asyncio.sleep(0)
         call.cancel()
         await asyncio.wait([call])
         held.set()
-        return await replica.generate([message])
+        return await filled(replica, [message])
 
     assert isinstance(asyncio.run(run()), list)
 

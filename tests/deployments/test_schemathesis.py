@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import positive_data_acceptance
 
-from deployments.endpoints import Endpoints, IngressConfig
+from deployments.endpoints import Endpoints
 from deployments.gate import GateConfig
 from deployments.ingress import build_api
+from deployments.model_card import IngressConfig
 from tests.deployments.fakes import FakeReplicas
 
 CONFIG = IngressConfig(

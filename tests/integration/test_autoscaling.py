@@ -41,7 +41,7 @@ def test_a_backlog_brings_replicas_and_its_end_takes_them_away(ray_local):
         downscale_delay_s=2,
         policy=AutoscalingPolicy(
             policy_function="deployments.autoscaling:BacklogPolicy",
-            policy_kwargs={"target_token_forwards": 50_000},
+            policy_kwargs={"target_seconds": 5.0},
         ),
     )
     app = serve.deployment(

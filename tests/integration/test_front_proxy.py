@@ -13,10 +13,11 @@ import httpx
 import openai
 import pytest
 
-from deployments.endpoints import Endpoints, IngressConfig
+from deployments.endpoints import Endpoints
 from deployments.errors import KINDS
 from deployments.gate import GateConfig
 from deployments.ingress import build_api
+from deployments.model_card import IngressConfig
 from tests.conftest import free_port
 from tests.deployments.fakes import FakeReplicas
 from tests.deployments.test_key_file import created

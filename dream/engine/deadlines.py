@@ -1,0 +1,217 @@
+"""How many steps a request gets when time is short: as many as it wants, if there is time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from dream.engine.pace import Pace
+from dream.errors import DeadlineInfeasible
+from dream.request import Request, StepEvent
+
+__all__ = ["Deadlines", "Work", "finish_times"]
+
+HEADROOM = 1.2
+"""A step is expected to take so many times what it has taken, as others may still come."""
+
+RESERVE_S = 0.02
+"""What is left for the way of the answer."""
+
+SHARES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.3, 0.2, 0.1, 0.0)
+"""What requests may get of the steps between those that they need and those that they want."""
+
+LOOK_EVERY_S = 0.05
+"""How often the steps of running requests are looked at again."""
+
+
+class Work(NamedTuple):
+    """Passes that a canvas of so many tokens still needs."""
+
+    tokens: int
+    passes: int
+
+
+def finish_times(
+    work: Sequence[Work], step_seconds: Callable[[int], float], max_tokens: int, others: int
+) -> list[float]:
+    """When each of them is done, in seconds from now, if they run in this order.
+
+    The first that fit in `max_tokens` share each step; the next ones follow when one is done.
+    others: tokens of other work that fill up what is left of a step.
+    """
+    left = [one.passes for one in work]
+    times = [0.0] * len(work)
+    waiting = [n for n in range(len(work)) if left[n] > 0]
+    now = 0.0
+    while waiting:
+        chosen, tokens = [waiting[0]], work[waiting[0]].tokens
+        for n in waiting[1:]:
+            if tokens + work[n].tokens > max_tokens:
+                break
+            chosen.append(n)
+            tokens += work[n].tokens
+        passes = min(left[n] for n in chosen)
+        now += passes * step_seconds(min(max(tokens, max_tokens), tokens + others))
+        for n in chosen:
+            left[n] -= passes
+            times[n] = now
+        waiting = [n for n in waiting if left[n] > 0]
+    return times
+
+
+@dataclass(slots=True)
+class _Tracked:
+    """A request with a deadline: its steps now, those that it has run, and its masks left."""
+
+    request: Request
+    steps: int
+    done: int = 0
+    num_masked: int = 0
+
+    @classmethod
+    def of(cls, request: Request, so_far: Sequence[StepEvent] = ()) -> _Tracked:
+        return cls(
+            request,
+            steps=so_far[-1].steps if so_far else _steps_of(request),
+            done=so_far[-1].step + 1 if so_far else 0,
+            num_masked=request.template.num_masked - sum(len(e.positions) for e in so_far),
+        )
+
+    @property
+    def deadline(self) -> float:
+        assert self.request.deadline is not None
+        return self.request.deadline
+
+    def with_share(self, share: float) -> int:
+        """Steps of the timetable if it gets this share of those beyond its fewest."""
+        wanted = _wanted(self.request)
+        fewest = min(self.request.min_steps, wanted)
+        steps = fewest + round(share * (wanted - fewest))
+        return min(self.steps, max(steps, self.done + 1))
+
+    def work(self, share: float) -> Work:
+        """What is left to run with this share; a step fills one mask at least."""
+        passes = min(self.num_masked, self.with_share(share) - self.done)
+        return Work(self.request.template.num_tokens, passes)
+
+
+class Deadlines:
+    """Steps of the requests that have a deadline, or are elastic, by the pace of the engine.
+
+    All get the same share of the steps between `min_steps` and what they want: the largest with
+    which every deadline holds, the earliest first. Steps of a running request only become fewer.
+    `fit` may be called by any thread, the other methods by the engine's.
+    """
+
+    def __init__(
+        self, pace: Pace, max_tokens: int, elastic_after_s: float, clock: Callable[[], float]
+    ) -> None:
+        """elastic_after_s: seconds of queued work from which on elastic requests get fewer."""
+        self._pace = pace
+        self._max_tokens = max_tokens
+        self._elastic_after_s = elastic_after_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._tracked: dict[str, _Tracked] = {}
+        self._look_at = 0.0
+
+    def fit(
+        self, requests: Sequence[Request], backlog: int, others: int, *, may_refuse: bool = True
+    ) -> list[Request]:
+        """The requests with the steps that there is time for; DeadlineInfeasible if too few are.
+
+        backlog: token-forwards that wait or run. others: canvas tokens without a deadline.
+        """
+        new = {one.id: _Tracked.of(one) for one in requests if one.deadline is not None}
+        share = 1.0
+        if new:
+            running = self._running()
+            together = [*running, *new.values()]
+            fewest = self._late(together, 0.0, others)
+            if may_refuse and not fewest <= self._late(running, 0.0, others):
+                raise self._infeasible(min(new.values(), key=lambda one: one.deadline))
+            share = self._share(together, fewest, others)
+        return [
+            _shortened(one, new[one.id].with_share(share))
+            if one.id in new
+            else self._stretched(one, backlog)
+            for one in requests
+        ]
+
+    def track(self, request: Request, so_far: Sequence[StepEvent]) -> None:
+        """Watch over a request from now on."""
+        if request.deadline is not None:
+            with self._lock:
+                self._tracked[request.id] = _Tracked.of(request, so_far)
+            self._look_at = 0.0
+
+    def observe(self, event: StepEvent) -> None:
+        """A step was run."""
+        if (one := self._tracked.get(event.request_id)) is not None:
+            one.done, one.steps = event.step + 1, min(one.steps, event.steps)
+            one.num_masked -= len(event.positions)
+
+    def forget(self, request_id: str) -> None:
+        """A request is over."""
+        with self._lock:
+            self._tracked.pop(request_id, None)
+
+    def replans(self, others: int) -> Iterator[tuple[str, int]]:
+        """Requests that are to end after fewer steps, so that all are in time."""
+        now = self._clock()
+        if not self._tracked or now < self._look_at:
+            return
+        running = self._running()
+        share = self._share(running, self._late(running, 0.0, others), others)
+        self._look_at = self._clock() + max(LOOK_EVERY_S, 10 * (self._clock() - now))
+        for one in running:
+            if (steps := one.with_share(share)) < one.steps:
+                self._tracked[one.request.id].steps = steps
+                yield one.request.id, steps
+
+    def _running(self) -> list[_Tracked]:
+        with self._lock:
+            return [replace(one) for one in self._tracked.values()]
+
+    def _share(self, tracked: Sequence[_Tracked], lost: set[str], others: int) -> float:
+        """The largest share with which no more are late than those that are lost anyway."""
+        return next(share for share in SHARES if self._late(tracked, share, others) <= lost)
+
+    def _late(self, tracked: Sequence[_Tracked], share: float, others: int) -> set[str]:
+        """Requests that would miss their deadline."""
+        in_order = sorted(tracked, key=lambda one: one.deadline)
+        work = [one.work(share) for one in in_order]
+        times = finish_times(work, self._pace.step_seconds, self._max_tokens, others)
+        now = self._clock()
+        return {
+            one.request.id
+            for one, time in zip(in_order, times, strict=True)
+            if now + HEADROOM * time + RESERVE_S > one.deadline
+        }
+
+    def _infeasible(self, one: _Tracked) -> DeadlineInfeasible:
+        left_ms = max(0, round(1000 * (one.deadline - self._clock())))
+        fewest = f"{one.request.min_steps} steps do not fit beside what is running"
+        return DeadlineInfeasible("deadline_ms", left_ms, f"more time: {fewest}")
+
+    def _stretched(self, request: Request, backlog: int) -> Request:
+        """An elastic request gets fewer steps the more work waits."""
+        rate = self._pace.token_forwards_per_s
+        if not request.is_elastic or rate is None or backlog <= self._elastic_after_s * rate:
+            return request
+        steps = round(_wanted(request) * self._elastic_after_s * rate / backlog)
+        return _shortened(request, max(request.min_steps, steps))
+
+
+def _wanted(request: Request) -> int:
+    return request.params.steps or max(1, request.template.num_masked)
+
+
+def _steps_of(request: Request) -> int:
+    return request.timetable[0][1] if request.timetable else _wanted(request)
+
+
+def _shortened(request: Request, steps: int) -> Request:
+    return request if steps >= _wanted(request) else replace(request, timetable=((0, steps),))

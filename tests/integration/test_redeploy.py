@@ -1,0 +1,76 @@
+"""A redeploy while streams run and requests come: nothing is lost, nothing is refused."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from ray import serve
+
+from deployments.app import AppArgs, build_app
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+STREAMED = {"model": "embedded", "prompt": "S:", "max_tokens": 300, "stream": True}
+STREAMED |= {"diffusion": {"steps": 100, "early_exit": False}}
+SMALL = {"model": "embedded", "prompt": "S:", "max_tokens": 4}
+NUM_STREAMS = 4
+
+
+def deploy(max_body_bytes: int) -> None:
+    args = AppArgs(
+        model="embedded", timeout_s=120, max_surge_percent=100, max_body_bytes=max_body_bytes
+    )
+    serve.run(build_app(args), name="surge", route_prefix="/surge")
+
+
+@pytest.fixture
+def url(server) -> Iterator[str]:
+    deploy(100_000)
+    yield f"{server.url}/surge"
+    serve.delete("surge")
+
+
+def streamed(url: str, seed: int, has_begun: threading.Barrier) -> str:
+    """A whole stream."""
+    body = {**STREAMED, "seed": seed}
+    with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=120) as response:
+        assert response.status_code == 200
+        lines = response.iter_lines()
+        first = next(lines)
+        has_begun.wait(60)
+        return "\n".join([first, *lines])
+
+
+def asked_until(url: str, is_over: threading.Event) -> list[int]:
+    """The answers to small requests, one after the other."""
+    codes = []
+    with httpx.Client(base_url=url, timeout=120) as http:
+        while not is_over.is_set():
+            codes.append(http.post("/v1/completions", json=SMALL).status_code)
+    return codes
+
+
+def test_streams_end_whole_and_new_requests_are_answered_during_a_redeploy(url):
+    is_over, has_begun = threading.Event(), threading.Barrier(NUM_STREAMS + 1)
+    with ThreadPoolExecutor(NUM_STREAMS + 1) as pool:
+        streams = [pool.submit(streamed, url, seed, has_begun) for seed in range(NUM_STREAMS)]
+        has_begun.wait(60)
+        small = pool.submit(asked_until, url, is_over)
+        try:
+            deploy(200_000)
+        finally:
+            is_over.set()
+        were_running = [not stream.done() for stream in streams]
+        texts = [stream.result() for stream in streams]
+        codes = small.result()
+
+    shown = httpx.get(f"{url}/v1/models", timeout=60).json()["data"][0]["limits"]
+    assert shown["body_bytes"] == 200_000
+    assert any(were_running)
+    assert all("[DONE]" in text and "error" not in text for text in texts)
+    assert codes
+    assert set(codes) == {200}
