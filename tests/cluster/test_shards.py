@@ -119,6 +119,7 @@ def test_two_ranks_give_the_tokens_of_one_process(sharded, plain):
     assert sharded.pending_token_forwards == 0
 
 
+@pytest.mark.slow
 def test_four_ranks_give_them_too_and_leave_nothing_behind(ray_local, folder, plain):
     engine = sharded_engine(str(folder), config(4), TIMEOUTS)
 
@@ -228,6 +229,7 @@ def test_a_rank_without_its_shard_ends_the_start_with_its_reason(ray_local, fold
     assert groups_here() == before
 
 
+@pytest.mark.slow
 def test_what_fails_while_ranks_load_ends_the_start_with_its_reason(ray_local, folder, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
@@ -241,6 +243,7 @@ def test_what_fails_while_ranks_load_ends_the_start_with_its_reason(ray_local, f
     assert groups_here() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "error", "reason"),
     [
@@ -264,6 +267,7 @@ def test_ranks_for_which_no_node_has_room_are_refused_in_time(ray_local, folder)
     assert groups_here() == before
 
 
+@pytest.mark.slow
 def test_a_rank_with_other_weights_ends_the_start(ray_local, folder, tmp_path):
     other = save_random_model(tmp_path / "other", seed=4)
     before = groups_here()
