@@ -119,6 +119,7 @@ def test_two_ranks_give_the_tokens_of_one_process(sharded, plain):
     assert sharded.pending_token_forwards == 0
 
 
+@pytest.mark.slow
 def test_four_ranks_give_them_too_and_leave_nothing_behind(ray_local, folder, plain):
     engine = sharded_engine(str(folder), config(4), TIMEOUTS)
 
@@ -228,21 +229,21 @@ def test_a_rank_without_its_shard_ends_the_start_with_its_reason(ray_local, fold
     assert groups_here() == before
 
 
-def test_a_rank_that_fails_while_it_loads_does_not_leave_the_others_waiting(
-    ray_local, folder, tmp_path
-):
+@pytest.mark.slow
+def test_what_fails_while_ranks_load_ends_the_start_with_its_reason(ray_local, folder, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
     (broken / "model.safetensors").write_bytes(b"no safetensors")
     before, began = groups_here(), time.monotonic()
 
     with pytest.raises(CheckpointError, match="not readable as safetensors"):
-        start_ranks([str(folder), str(broken)], config(2), TIMEOUTS)
+        sharded_engine(str(broken), config(2), TIMEOUTS)
 
     assert time.monotonic() - began < TIMEOUTS.start_s / 2
     assert groups_here() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "error", "reason"),
     [
@@ -266,6 +267,7 @@ def test_ranks_for_which_no_node_has_room_are_refused_in_time(ray_local, folder)
     assert groups_here() == before
 
 
+@pytest.mark.slow
 def test_a_rank_with_other_weights_ends_the_start(ray_local, folder, tmp_path):
     other = save_random_model(tmp_path / "other", seed=4)
     before = groups_here()

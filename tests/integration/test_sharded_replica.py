@@ -10,10 +10,9 @@ from collections.abc import Callable
 import httpx
 import pytest
 from ray import serve
-from ray.util.state import list_actors
 
 from deployments.app import AppArgs, build_app
-from tests.cluster.processes import eventually, gone, groups_here
+from tests.cluster.processes import actors_here, eventually, gone, groups_here
 from tests.conftest import free_port
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults]
@@ -48,8 +47,7 @@ def answers(url: str) -> Callable[[], bool]:
 
 
 def rank_pids() -> list[int]:
-    found = list_actors(filters=[("class_name", "=", "Rank"), ("state", "=", "ALIVE")])
-    return sorted(actor.pid for actor in found)
+    return actors_here("Rank")
 
 
 def test_a_replica_over_two_ranks_answers_as_one_and_is_replaced_when_a_rank_dies(ray_local):
