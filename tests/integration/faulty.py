@@ -89,23 +89,22 @@ def body(number: int, *, num_tokens: int, is_stream: bool) -> dict[str, object]:
         "temperature": 1.0,
         "seed": number,
         "stream": is_stream,
-        "diffusion": {"early_exit": False},
+        "diffusion": {"early_exit": False, "stream": "steps", "trace": not is_stream},
     }
 
 
-def text_of(response: httpx.Response, *, is_stream: bool) -> str:
-    """The text of an answer or a stream; an error has none and fails."""
+def steps_of(response: httpx.Response, *, is_stream: bool) -> list[object]:
+    """Every step of an answer or a stream, token by token; an error has none and fails."""
     assert response.status_code == 200, response.text
     if not is_stream:
-        return response.json()["choices"][0]["text"]
+        return response.json()["choices"][0]["diffusion"]["trace"]
     lines = [line[6:] for line in response.text.splitlines() if line.startswith("data: ")]
     assert lines[-1] == "[DONE]", lines[-1]
-    choices = [choice for line in lines[:-1] for choice in json.loads(line)["choices"]]
-    return "".join(choice["text"] for choice in choices)
+    return [told for line in lines[:-1] if (told := json.loads(line)["diffusion"]) is not None]
 
 
 class Load:
-    """Requests of which every second is a stream, sent together; their texts are known before."""
+    """Requests of which every second is a stream, sent together; their steps are known before."""
 
     def __init__(self, url: str, num_requests: int, num_tokens: int) -> None:
         self._client = httpx.Client(base_url=url, timeout=300)
@@ -114,19 +113,19 @@ class Load:
         self.numbers = range(num_requests)
         self.expected = {number: self.ask(number)[0] for number in self.numbers}
 
-    def ask(self, number: int) -> tuple[str, float]:
-        """The text of a request, and how long it took."""
+    def ask(self, number: int) -> tuple[list[object], float]:
+        """The steps of a request, and how long it took."""
         began, is_stream = time.monotonic(), number % 2 == 1
         asked = body(number, num_tokens=self._num_tokens, is_stream=is_stream)
         response = self._client.post(f"/{APP}/v1/completions", json=asked)
-        return text_of(response, is_stream=is_stream), time.monotonic() - began
+        return steps_of(response, is_stream=is_stream), time.monotonic() - began
 
-    def start(self) -> dict[int, Future[tuple[str, float]]]:
+    def start(self) -> dict[int, Future[tuple[list[object], float]]]:
         """All of them at once."""
         return {number: self._pool.submit(self.ask, number) for number in self.numbers}
 
     def finish(
-        self, fault: str, faults: int, asked: Mapping[int, Future[tuple[str, float]]]
+        self, fault: str, faults: int, asked: Mapping[int, Future[tuple[list[object], float]]]
     ) -> Outcome:
         """Wait for all; an answer counts if it is the one that was given without a fault."""
         slowest, served = 0.0, 0

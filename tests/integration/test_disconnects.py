@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import ray
 
 from tests.integration.test_http import connect, head, until
 
@@ -64,6 +65,13 @@ def resident_bytes() -> int:
     raise AssertionError("no replica runs")
 
 
+def unretrieved() -> list[str]:
+    """What processes of this Ray wrote of exceptions that nobody took."""
+    folder = Path(ray._private.worker._global_node.get_session_dir_path(), "logs")
+    logs = [path.read_text(errors="replace") for path in folder.glob("worker-*.err")]
+    return [log for log in logs if "never retrieved" in log]
+
+
 @pytest.mark.parametrize(
     "num_callers", [60, pytest.param(1000, marks=pytest.mark.slow)], ids=["60", "1000"]
 )
@@ -82,3 +90,4 @@ def test_a_storm_of_disconnects_leaves_nothing_behind(server, num_callers):
     assert answered.status_code == 200
     assert after["requests_aborted"] > before["requests_aborted"]
     assert resident_bytes() - resident < 100 * 2**20
+    assert unretrieved() == []

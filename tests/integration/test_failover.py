@@ -14,16 +14,17 @@ pytestmark = pytest.mark.ray
 @pytest.fixture
 def load(server) -> Iterator[Load]:
     with deployed(num_replicas=2):
-        load = Load(server.url, num_requests=4, num_tokens=100)
+        load = Load(server.url, num_requests=4, num_tokens=200)
         yield load
         load.close()
 
 
 def test_requests_of_a_killed_replica_are_answered_by_another(load, server):
+    victim = next(iter(processes("DreamReplica")))
     asked = load.start()
     until(lambda: server.stats("faulty")["requests"] >= 2)
 
-    kill(next(iter(processes("DreamReplica"))))
+    kill(victim)
     outcome = load.finish("killed replica", 1, asked)
 
     errors = [future.exception() for future in asked.values()]
