@@ -13,6 +13,7 @@ from benchmarks.module_list import module_sections
 from benchmarks.option_tables import option_sections
 from benchmarks.performance_page import performance_sections
 from benchmarks.preset_table import preset_sections
+from benchmarks.scaling_report import scaling_sections
 from dream import EngineConfig, SamplingParams
 
 __all__ = ["DOCS", "PAGES", "main"]
@@ -24,6 +25,7 @@ PAGES: dict[str, Sections] = {
     "engine-settings.md": option_sections(EngineConfig),
     "performance.md": performance_sections(ROOT / "benchmarks/results"),
     "presets.md": preset_sections(),
+    "scaling.md": scaling_sections(ROOT / "benchmarks/results"),
     "structure.md": module_sections(ROOT),
 }
 """The generated sections of each page."""
