@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,10 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.doctor import Finding, examine
-from cluster.errors import ClusterError, SpecError
+from cluster.errors import ClusterError, MissingSetting, SpecError
 from cluster.facts import gather
+from cluster.machines import MACHINES
 from cluster.render import render, up_command
-from cluster.serve import deploy_command, render_serve
+from cluster.serve import deploy_command, render_for_machines, render_serve
 from cluster.spec import load, read_shape
 from cluster.topology import NodeType, Plan, plan
 from dream.memory import GIB
@@ -31,6 +32,7 @@ app = typer.Typer(
 
 _WIDTH = 100
 _SMALLEST = "smallest"
+_KINDS = ", ".join(MACHINES)
 
 
 @contextmanager
@@ -45,8 +47,11 @@ def _user_errors() -> Iterator[None]:
 
 @app.command("render")
 def render_command(
-    provider: Annotated[str, typer.Option(help="aws, gcp or local.")],
     options: Annotated[list[str] | None, typer.Argument(help="key=value ...")] = None,
+    provider: Annotated[str | None, typer.Option(help="aws, gcp or local.")] = None,
+    on: Annotated[
+        str | None, typer.Option(help="With --serve, for Ray without a launcher file: " + _KINDS)
+    ] = None,
     serve: Annotated[
         bool, typer.Option("--serve", help="The Serve config file of the same settings instead.")
     ] = False,
@@ -55,10 +60,10 @@ def render_command(
     """Print a complete launcher file, or say which option is wrong."""
     with _user_errors():
         pairs = _pairs(options or [])
-        text = render_serve(provider, pairs) if serve else render(provider, pairs)
+        text, then = _rendered(provider, on, pairs, serve)
         if output is not None:
             _write(output, text)
-            typer.echo(f"wrote {output}; {_next(provider, pairs, output, serve)}", err=True)
+            typer.echo(f"wrote {output}; {then(str(output))}", err=True)
             return
     typer.echo(text, nl=False)
 
@@ -106,11 +111,22 @@ def doctor_command(
         raise typer.Exit(1)
 
 
-def _next(provider: str, pairs: dict[str, str], output: Path, serve: bool) -> str:
-    """What to type once the file is written."""
+def _rendered(
+    provider: str | None, on: str | None, pairs: dict[str, str], serve: bool
+) -> tuple[str, Callable[[str], str]]:
+    """The text of a file, and from its path what to type once it is written."""
+    if on is not None:
+        if provider is not None or not serve:
+            raise SpecError("on", on, "given with --serve and without --provider")
+        return render_for_machines(on, pairs), "deploy it with: serve deploy {}".format
+    if provider is None:
+        raise MissingSetting("provider", None, "--provider, or --serve --on")
     if serve:
-        return f"once the cluster is up, deploy it with: {deploy_command(str(output))}"
-    return f"bring the cluster up with: {up_command(provider, pairs, str(output))}"
+        text = render_serve(provider, pairs)
+        return text, lambda file: f"once the cluster is up, deploy it with: {deploy_command(file)}"
+    return render(
+        provider, pairs
+    ), lambda file: f"bring the cluster up with: {up_command(provider, pairs, file)}"
 
 
 def _write(path: Path, text: str) -> None:

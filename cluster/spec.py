@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -122,7 +123,7 @@ def read_shape(model: str, config_file: Path | None = None) -> ModelShape:
 
     A hub id, or a folder that only the nodes have, names one of the published checkpoints.
     """
-    path = config_file or Path(model) / "config.json"
+    path = config_file or _embedded(model) or Path(model) / "config.json"
     if config_file is None and not path.is_file():
         return DREAM_7B
     try:
@@ -135,6 +136,12 @@ def read_shape(model: str, config_file: Path | None = None) -> ModelShape:
         return ModelShape.from_config(config)
     except InvalidRequest as error:
         raise SpecError(error.field, error.value, error.allowed) from error
+
+
+def _embedded(model: str) -> Path | None:
+    """The config.json of the checkpoint that the package `dream` has in it."""
+    found = find_spec("dream") if model == "embedded" else None
+    return None if found is None else Path(str(found.origin)).parent / "embedded/config.json"
 
 
 def refusal(error: ValidationError) -> SpecError:

@@ -17,6 +17,7 @@ __all__ = [
     "Placement",
     "Plan",
     "ReplicaResources",
+    "most_replicas",
     "plan",
     "replica_resources",
 ]
@@ -158,6 +159,18 @@ def plan(
     raise next((r for r in refusals if isinstance(r, NotEnoughGpus)), refusals[-1])
 
 
+def most_replicas(
+    shape: ModelShape,
+    settings: EngineSettings,
+    node_types: Sequence[NodeType],
+    *,
+    num_cpus: float = 1.0,
+) -> int:
+    """How many replicas fit on all nodes; PlanError where none does."""
+    need, fitting = _fitting(shape, settings, node_types, num_cpus)
+    return _capacity(need, _usable(need, fitting))
+
+
 def replica_resources(
     *, device: Literal["cpu", "cuda"], tensor_parallel: int = 1, num_cpus: float = 1.0
 ) -> ReplicaResources:
@@ -219,7 +232,7 @@ def _fitting(
 
 def _place(need: _Need, fitting: Sequence[NodeType], num_replicas: int) -> Plan:
     usable = _usable(need, fitting)
-    capacity = sum(need.replicas_per_node(t) * t.max_nodes for t in usable)
+    capacity = _capacity(need, usable)
     if capacity < num_replicas:
         size = need.tensor_parallel
         raise NotEnoughGpus(
@@ -239,6 +252,10 @@ def _place(need: _Need, fitting: Sequence[NodeType], num_replicas: int) -> Plan:
         ),
         memory=need.memory,
     )
+
+
+def _capacity(need: _Need, usable: Sequence[NodeType]) -> int:
+    return sum(need.replicas_per_node(t) * t.max_nodes for t in usable)
 
 
 def _usable(need: _Need, fitting: Sequence[NodeType]) -> list[NodeType]:

@@ -84,8 +84,7 @@ class ChunkStream(Generic[Wanted, Given]):
         results = [self._results[index] for index in range(len(self._messages))]
         usage = usage_of(results, self._shape.num_templates(self._wanted))
         self._record.count(usage)
-        self._record.queue_ms = 1000 * max(result.queue_s for result in results)
-        self._record.denoise_ms = 1000 * max(result.denoise_s for result in results)
+        self._record.time(self._messages, results)
         options = self._wanted.stream_options
         if options is not None and options.include_usage:
             yield event(self._chunk([], usage=usage))
@@ -102,6 +101,7 @@ class ChunkStream(Generic[Wanted, Given]):
         self._latest = (update.step, update.steps)
         self._costs[update.index] = update.token_forwards
         self._record.token_forwards = sum(self._costs)
+        self._record.has_text |= bool(update.text)
         message = self._messages[update.index]
         for index, seed in self._choices[update.index]:
             for told in events_of(update, has_end=self._has_events):

@@ -148,8 +148,7 @@ class Endpoints:
         if isinstance(done, Refusal):
             raise from_refusal(done, shape.param)
         record.count(usage_of(done, shape.num_templates(wanted)))
-        record.queue_ms = 1000 * max(result.queue_s for result in done)
-        record.denoise_ms = 1000 * max(result.denoise_s for result in done)
+        record.time(messages, done)
         return _json(shape.answer(wanted, messages, done, head))
 
     async def _first(
@@ -170,10 +169,11 @@ class Endpoints:
         """From what ended a stream to what its caller is told."""
 
         def told(error: Exception) -> ApiError:
-            if isinstance(error, ApiError):
-                return error
             if isinstance(error, TimeoutError):
-                return self._too_late()
+                error = self._too_late()
+            if isinstance(error, ApiError):
+                record_of(request).error = error.code
+                return error
             LOG.error("a stream failed", exc_info=error)
             return unexpected(request)
 

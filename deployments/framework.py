@@ -45,6 +45,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     )
     if code == "not_found":
         message = f"{message} {_instead(request)}".rstrip()
+    record_of(request).error = code
     response = error_response(ApiError(code, message))
     response.headers.update(error.headers or {})
     return response
@@ -58,5 +59,6 @@ def _instead(request: Request) -> str:
 
 def unexpected(request: Request) -> ApiError:
     """What a caller is told of a bug or a dead replica: an id to look for in the log."""
+    record_of(request).error = "internal_error"
     message = f"The server failed; its log has the request id {record_of(request).id}."
     return ApiError("internal_error", message)

@@ -19,8 +19,10 @@ from deployments.access_log import RequestRecord, log_request
 from deployments.errors import ApiError, error_response
 from deployments.key_file import Key, KeyStore
 from deployments.key_file import Scope as KeyScope
+from deployments.metric_sinks import MetricSink, sink_here
 from deployments.rate_limits import RateLimiter
 from deployments.request_ids import request_id_of
+from deployments.request_metrics import count_request
 from deployments.routes import ROUTES
 
 __all__ = ["LOOPBACK_ONLY", "OPEN_PATHS", "Gate", "GateConfig", "with_cors"]
@@ -65,7 +67,7 @@ class Gate:
     """ASGI middleware around the whole app. KeyFileError if the key file cannot be read.
 
     sends_request_id: whether the response gets its `x-request-id` here; behind Serve its proxy
-    sends the same one.
+    sends the same one. metrics: what counts the requests.
     """
 
     def __init__(
@@ -73,12 +75,14 @@ class Gate:
         config: GateConfig,
         *,
         sends_request_id: bool = True,
+        metrics: MetricSink | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hosts = _LOOPBACK | set(config.allowed_hosts) if config.checks_host else None
         self._keys = None if config.keys is None else KeyStore(Path(config.keys), clock)
         self._limiter = RateLimiter(clock)
         self._sends_request_id = sends_request_id
+        self._metrics = sink_here() if metrics is None else metrics
         self._clock = clock
 
     def around(self, app: ASGIApp) -> ASGIApp:
@@ -97,14 +101,14 @@ class Gate:
     async def _handle(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         record = RequestRecord(id=request_id_of(scope["headers"]), method=scope["method"])
         scope = {**scope, "state": {**scope.get("state", {}), "record": record}}
-        exchange = _Exchange(record, receive, send, self._limiter)
+        exchange = _Exchange(record, receive, send, self._limiter, self._clock)
         if self._sends_request_id:
             exchange.headers["x-request-id"] = record.id
-        started_at = self._clock()
         try:
             try:
                 self._let_in(scope, exchange)
             except ApiError as refused:
+                record.error = refused.code
                 await error_response(refused)(scope, exchange.receive, exchange.send)
             else:
                 await app(scope, exchange.receive, exchange.send)
@@ -114,8 +118,9 @@ class Gate:
         finally:
             exchange.end()
             record.route = getattr(scope.get("route"), "path", None)
-            record.total_ms = _ms(self._clock() - started_at)
+            record.total_ms = exchange.elapsed_ms
             log_request(record)
+            count_request(self._metrics, record)
 
     def _let_in(self, scope: Scope, exchange: _Exchange) -> None:
         """ApiError for a caller that may not have what it asks for, or not now."""
@@ -141,7 +146,12 @@ class _Exchange:
     """One request on its way: completes the head of its response, and sees how it ends."""
 
     def __init__(
-        self, record: RequestRecord, receive: Receive, send: Send, limiter: RateLimiter
+        self,
+        record: RequestRecord,
+        receive: Receive,
+        send: Send,
+        limiter: RateLimiter,
+        clock: Callable[[], float],
     ) -> None:
         self.record = record
         self.headers: dict[str, str] = {}
@@ -149,9 +159,16 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._limiter = limiter
+        self._clock = clock
+        self._started_at = clock()
         self._key: Key | None = None
         self._is_admitted = False
         self._charged = 0
+
+    @property
+    def elapsed_ms(self) -> float:
+        """How long the request has been here."""
+        return _ms(self._clock() - self._started_at)
 
     def admit(self, key: Key) -> None:
         """ApiError where the key has reached a limit; its headers are sent all the same."""
@@ -171,6 +188,8 @@ class _Exchange:
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message.get("headers", ()), *self._head(message)]}
         await self._send(message)
+        if self.record.has_text and self.record.first_text_ms is None:
+            self.record.first_text_ms = self.elapsed_ms
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self.is_complete = True
 

@@ -12,7 +12,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from deployments.access_log import write_access_log
+from deployments.access_log import record_of, write_access_log
 from deployments.disconnects import with_disconnects
 from deployments.endpoints import Endpoints
 from deployments.errors import ApiError, error_response
@@ -20,6 +20,7 @@ from deployments.exposure import check_exposure, serve_host
 from deployments.framework import on_http_exception, unexpected
 from deployments.gate import LOOPBACK_ONLY, Gate, GateConfig, with_cors
 from deployments.live import applied
+from deployments.metric_sinks import MetricSink
 from deployments.model_card import IngressConfig
 from deployments.openapi import docs_routes
 from deployments.replica_client import ServeReplicas
@@ -48,6 +49,7 @@ def build_api(
     *,
     has_docs: bool = False,
     sends_request_id: bool = True,
+    metrics: MetricSink | None = None,
 ) -> FastAPI:
     """The routes over `endpoints`, behind the gate; also runs without Serve, as tests do.
 
@@ -63,7 +65,7 @@ def build_api(
             Exception: _on_unexpected,
         },
     )
-    api.gate = Gate(gate, sends_request_id=sends_request_id)
+    api.gate = Gate(gate, sends_request_id=sends_request_id, metrics=metrics)
     api.cors_origins = gate.cors_origins
     docs = docs_routes(needs_key=gate.keys is not None) if has_docs else ()
     for route in (*ROUTES, *docs):
@@ -106,6 +108,7 @@ class Ingress:
 
 async def _on_api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
+    record_of(request).error = error.code
     return error_response(error)
 
 

@@ -77,7 +77,8 @@ def test_the_wheel_holds_the_four_packages_and_the_embedded_checkpoint(tmp_path)
     assert tops == set(PACKAGES)
     for file in ("config.json", "model.safetensors", "vocab.json", "merges.txt", "card.json"):
         assert f"dream/embedded/{file}" in names
-    assert {"deployments/serve.yaml", "deployments/nginx.conf"} <= set(names)
+    assert {"deployments/serve/node.yaml", "deployments/nginx.conf"} <= set(names)
+    assert "deployments/grafana/dream.json" in names
     presets = {f"dream/presets/{path.name}" for path in (ROOT / "dream/presets").glob("*.yaml")}
     assert presets
     assert presets <= set(names)

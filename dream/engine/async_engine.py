@@ -17,6 +17,7 @@ from dream.engine.engine import Engine
 from dream.engine.pace import Pace
 from dream.engine.stats import EngineStats
 from dream.engine.step_engine import StepEngine
+from dream.engine.step_times import StepTimes
 from dream.errors import DreamError, EngineError
 from dream.growth import most_token_forwards
 from dream.params import SamplingParams
@@ -92,6 +93,7 @@ class AsyncEngine:
         self._step_began: float | None = None
         self.pace = Pace()
         self._limits = engine.limits
+        self.step_times = StepTimes()
         most = engine.limits.max_num_batched_tokens
         self._deadlines = Deadlines(self.pace, most, elastic_after_s, clock)
         self._others = 0
@@ -174,6 +176,7 @@ class AsyncEngine:
             raise EngineError(f"the engine has died: {self._error}") from self._error
         if self._is_closed or not self._thread.is_alive():
             raise EngineError("the engine is shut down")
+        self._engine.check_health()
 
     def abandon(self, reason: str) -> None:
         """Give the engine up without waiting for its step; whoever waits gets an EngineError."""
@@ -211,7 +214,9 @@ class AsyncEngine:
         self._step_began = began
         events = self._engine.step()
         self._step_began = None
-        self.pace.observe(self._engine.stats.token_forwards - tokens_before, self.clock() - began)
+        tokens, seconds = self._engine.stats.token_forwards - tokens_before, self.clock() - began
+        self.pace.observe(tokens, seconds)
+        self.step_times.record(tokens, seconds)
         return events
 
     def _wait_for_work(self) -> bool:

@@ -66,6 +66,12 @@ class Batch:
     rules: RuleBatch | None
     positions_N: NDArray[np.int64]
 
+    @property
+    def work(self) -> tuple[int, int, int, int]:
+        """Canvases, tokens, tokens in the canvases' holes, and rows of logits."""
+        in_holes = sum(canvas.request.template.num_masked for canvas in self.canvases)
+        return len(self.canvases), len(self.token_ids_T), in_holes, len(self.positions_N)
+
 
 def collate(
     canvases: Iterable[Canvas], device: torch.device, cache: KeyValueCache | None = None

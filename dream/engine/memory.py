@@ -1,16 +1,17 @@
-"""How much memory a device has free: what CUDA, the kernel and its control groups say.
+"""How much memory a device has free, and a process uses: what CUDA and the kernel say.
 
 How much an engine takes is in `dream.memory`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-__all__ = ["free_memory", "host_memory"]
+__all__ = ["free_memory", "host_memory", "used_memory"]
 
 
 def free_memory(device: str) -> int | None:
@@ -19,6 +20,17 @@ def free_memory(device: str) -> int | None:
     if kind == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return host_memory() if kind == "cpu" else None
+
+
+def used_memory(device: str) -> dict[str, int]:
+    """Bytes that this process uses, by kind: of its GPU, if it has begun to use one, or at all."""
+    if torch.device(device).type == "cuda":
+        if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            return {}
+        allocated, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+        return {"allocated": allocated, "reserved": reserved}
+    words = _read(Path("/proc/self/statm")).split()
+    return {"resident": int(words[1]) * os.sysconf("SC_PAGE_SIZE")} if words else {}
 
 
 def host_memory(root: Path = Path("/")) -> int | None:

@@ -55,5 +55,5 @@ def test_the_memory_table_is_what_the_plan_gives(size):
 
 
 def test_the_page_has_commands_to_test():
-    assert len(RENDERS) == 5
+    assert len(RENDERS) == 6
     assert len(CONSOLE) == 5
