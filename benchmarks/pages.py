@@ -14,6 +14,7 @@ from benchmarks.option_tables import option_sections
 from benchmarks.performance_page import performance_sections
 from benchmarks.preset_table import preset_sections
 from benchmarks.reliability_table import reliability_sections
+from benchmarks.scaling_report import scaling_sections
 from dream import EngineConfig, SamplingParams
 
 __all__ = ["DOCS", "PAGES", "main"]
@@ -26,6 +27,7 @@ PAGES: dict[str, Sections] = {
     "performance.md": performance_sections(ROOT / "benchmarks/results"),
     "presets.md": preset_sections(),
     "reliability.md": reliability_sections(ROOT / "benchmarks/results"),
+    "scaling.md": scaling_sections(ROOT / "benchmarks/results"),
     "structure.md": module_sections(ROOT),
 }
 """The generated sections of each page."""

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,11 +25,11 @@ from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from benchmarks.hardware import describe
-from benchmarks.markdown import table
+from benchmarks.scaling_report import Event, Reaction, record, text
 from benchmarks.serving.fake_cluster import fake_cluster, free_port
 from deployments.request_ids import PROXY_CALLBACK
 
-__all__ = ["Event", "Reaction", "main", "react", "record", "text"]
+__all__ = ["main", "react"]
 
 ROOT = Path(__file__).parent.parent
 NUM_NODES = 2
@@ -65,24 +65,6 @@ class State(NamedTuple):
     nodes: int
     replicas: int
     running: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """What came to pass, how many seconds after the load began or ended."""
-
-    what: str
-    after_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reaction:
-    """What the load and its end brought about, and how its requests were answered."""
-
-    up: Sequence[Event]
-    down: Sequence[Event]
-    answers: dict[str, int]
-    slowest_s: float
 
 
 class Clients:
@@ -147,32 +129,14 @@ def react() -> Reaction:
         serve.shutdown()  # type: ignore[no-untyped-call]  # Serve leaves it without types
     answers = Counter(code for code, _ in clients.answers)
     slowest_s = max(seconds for _, seconds in clients.answers)
-    return Reaction(up=up, down=down, answers=dict(answers), slowest_s=round(slowest_s, 1))
-
-
-def text(about: dict[str, str], found: Reaction) -> str:
-    """The events as a page."""
-    facts = "\n".join(f"- {key}: {value}" for key, value in about.items())
-    rows = [("load on", event.what, f"{event.after_s:.1f}") for event in found.up]
-    rows += [("load off", event.what, f"{event.after_s:.1f}") for event in found.down]
-    answers = ", ".join(f"{code}: {count}" for code, count in sorted(found.answers.items()))
-    return (
-        f"# Nodes and replicas that follow the load\n\n{facts}\n"
-        f"- nodes: {NUM_NODES} at most, of one logical GPU each; clients: {NUM_CLIENTS}\n\n"
-        f"{table(['after', 'there is', 's'], rows, num_numbers=1)}\n\n"
-        f"Answers by status: {answers}; the slowest, which waited for the first node, took "
-        f"{found.slowest_s:.1f} s.\n"
+    return Reaction(
+        num_nodes=NUM_NODES,
+        num_clients=NUM_CLIENTS,
+        up=up,
+        down=down,
+        answers=dict(answers),
+        slowest_s=round(slowest_s, 1),
     )
-
-
-def record(name: str, about: dict[str, str], found: Reaction, root: Path = ROOT) -> Path:
-    """Write the page and the numbers; their path without ending."""
-    stem = root / "benchmarks/results" / f"scaling_{name}_{about['date'][:7].replace('-', '')}"
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    stem.with_suffix(".md").write_text(text(about, found), encoding="utf-8")
-    values = {"about": about, **asdict(found)}
-    stem.with_suffix(".json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    return stem
 
 
 def main(words: Sequence[str] | None = None, root: Path = ROOT) -> None:

@@ -49,8 +49,7 @@ def fake_cluster(max_nodes: int, node: Mapping[str, int], num_cpus: int = 4) -> 
                 start_new_session=True,
             )
         try:
-            _wait_for(address, head)
-            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+            _connect(address, head)
             yield
         finally:
             ray.shutdown()
@@ -117,15 +116,17 @@ def _environment(temp: str) -> dict[str, str]:
     }
 
 
-def _wait_for(address: str, head: subprocess.Popen[bytes]) -> None:
-    ip, _, port = address.rpartition(":")
+def _connect(address: str, head: subprocess.Popen[bytes]) -> None:
+    """Waits for the head: its port is open some seconds before it answers."""
     deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and head.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex((ip, int(port))) == 0:
-                return
-        time.sleep(0.2)
-    raise RuntimeError(f"no head at {address}: exit code {head.poll()}")
+    while True:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+            return
+        except ConnectionError:
+            if head.poll() is not None or time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)
 
 
 def _end(head: subprocess.Popen[bytes], address: str) -> None:
