@@ -1,147 +1,238 @@
-"""How serving scales with replicas: work for each processor second, and latency against load.
+"""How fast an app follows its load, from no node to all of them and back: logical GPUs.
 
-Through HTTP, with the embedded model on this machine. The closed run has all requests in flight at
-a bounded concurrency; it gives the rate at saturation. Each load then sends the same requests at
-Poisson times at a share of that rate. Replicas share the processor here, so wall time cannot scale:
-efficiency is token-forwards for each processor second of the replicas, against one replica.
-
-`python -m benchmarks.scaling --record NAME` also writes results/scaling_NAME_yyyymm.
+`python -m benchmarks.scaling` prints when each thing happened; `--record NAME` also writes
+results/scaling_NAME_yyyymm. The nodes are processes of this machine, and the model is the embedded
+one, so the times are those of Ray and Serve and not of a cloud or of Dream 7B.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import ray
+from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ServeDeploySchema
 
 from benchmarks.hardware import describe
 from benchmarks.markdown import table
-from benchmarks.serving.measure import measure
-from benchmarks.serving.server import served
-from benchmarks.serving.settings import Settings
-from benchmarks.serving.summary import Summary
-from deployments.replica import DreamReplica
+from benchmarks.serving.fake_cluster import fake_cluster, free_port
+from deployments.request_ids import PROXY_CALLBACK
 
-__all__ = ["Scaled", "efficiencies", "main", "scaled_table"]
+__all__ = ["Event", "Reaction", "main", "react", "record", "text"]
 
-RESULTS = Path(__file__).parent / "results"
-LOADS = (0.25, 0.5, 0.75, 0.9)
-SETTINGS = Settings(input_len=32, output_len=32, steps=32, ignore_eos=True, stream=False)
-IN_FLIGHT = 8
-"""Requests at a time in the closed run, for each replica."""
+ROOT = Path(__file__).parent.parent
+NUM_NODES = 2
+NUM_CLIENTS = 6
+WAIT_S = 240.0
+NODE = {"CPU": 2, "GPU": 1, "object_store_memory": 100 * 2**20}
+ASKED = {"model": "embedded", "prompt": "S:", "max_tokens": 128}
+ASKED |= {"diffusion": {"steps": 128, "early_exit": False}}
+SCALING = {
+    "min_replicas": 0,
+    "max_replicas": NUM_NODES,
+    "initial_replicas": 0,
+    "upscale_delay_s": 1,
+    "downscale_delay_s": 3,
+    "look_back_period_s": 11,
+    "policy": {
+        "policy_function": "deployments.autoscaling:BacklogPolicy",
+        "policy_kwargs": {"target_seconds": 2},
+    },
+}
+_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5",
+    "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5",
+    **PROXY_CALLBACK,
+}
+
+
+class State(NamedTuple):
+    """How many nodes are alive beside the head, and how many replicas there are and run."""
+
+    nodes: int
+    replicas: int
+    running: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scaled:
-    """One run. offered: share of the rate at saturation; None in the closed run.
+class Event:
+    """What came to pass, how many seconds after the load began or ended."""
 
-    replica_cpu_s, server_cpu_s: processor seconds of the replicas, and of proxy and ingress.
-    """
-
-    replicas: int
-    offered: float | None
-    requests: int
-    requests_per_s: float
-    token_forwards: int
-    p50_ms: float
-    p99_ms: float
-    replica_cpu_s: float
-    server_cpu_s: float
-
-    @property
-    def work_per_cpu_s(self) -> float:
-        """Token-forwards for each processor second of the replicas."""
-        return self.token_forwards / self.replica_cpu_s
+    what: str
+    after_s: float
 
 
-def runs(replicas: int, settings: Settings, loads: Sequence[float]) -> Iterator[Scaled]:
-    """The closed run and every load against so many replicas."""
-    with served(DreamReplica, num_replicas=replicas) as url:
-        closed = replace(settings, base_url=url, max_concurrency=IN_FLIGHT * replicas)
-        measure(replace(closed, num_prompts=IN_FLIGHT * replicas))
-        found = _scaled(replicas, None, measure(closed))
-        yield found
-        for load in loads:
-            rate = load * found.requests_per_s
-            opened = replace(settings, base_url=url, request_rate=rate)
-            yield _scaled(replicas, load, measure(opened))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reaction:
+    """What the load and its end brought about, and how its requests were answered."""
+
+    up: Sequence[Event]
+    down: Sequence[Event]
+    answers: dict[str, int]
+    slowest_s: float
 
 
-def efficiencies(found: Sequence[Scaled]) -> Mapping[int, float]:
-    """Work for each processor second at saturation, against that of the fewest replicas."""
-    closed = {one.replicas: one.work_per_cpu_s for one in found if one.offered is None}
-    fewest = closed[min(closed)]
-    return {replicas: work / fewest for replicas, work in closed.items()}
+class Clients:
+    """Each asks again as soon as it is answered; `answers` has the code and seconds of each."""
+
+    def __init__(self, url: str) -> None:
+        self.answers: list[tuple[str, float]] = []
+        self._url = url
+        self._is_over = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(NUM_CLIENTS)]
+
+    def start(self) -> None:
+        """Put the load on."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Take it off; the last requests are answered first."""
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        with httpx.Client(base_url=self._url, timeout=WAIT_S) as http:
+            while not self._is_over.is_set():
+                began = time.monotonic()
+                try:
+                    code = str(http.post("/v1/completions", json=ASKED).status_code)
+                except httpx.HTTPError as error:
+                    code = type(error).__name__
+                self.answers.append((code, time.monotonic() - began))
 
 
-def scaled_table(found: Sequence[Scaled]) -> str:
-    """The runs as Markdown."""
-    compared = efficiencies(found)
-    rows = []
-    for one in found:
-        offered = "all at once" if one.offered is None else f"{one.offered:g}"
-        efficiency = f"{compared[one.replicas]:.0%}" if one.offered is None else ""
-        cells = [f"{one.replicas}", offered, f"{one.requests}", f"{one.requests_per_s:.1f}"]
-        cells += [f"{one.p50_ms:.0f}", f"{one.p99_ms:.0f}", f"{one.work_per_cpu_s:,.0f}"]
-        cells += [f"{1000 * one.server_cpu_s / one.requests:.1f}", efficiency]
-        rows.append(cells)
-    heads = ["replicas", "offered", "requests", "requests/s", "p50 ms", "p99 ms"]
-    heads += ["token-forwards a CPU s", "proxy and ingress, CPU ms a request", "efficiency"]
-    return table(heads, rows, num_numbers=len(heads))
+def react() -> Reaction:
+    """Deploys the app with no replica, puts load on, waits for all nodes, takes it off, waits."""
+    os.environ.update(_ENVIRONMENT)
+    with fake_cluster(NUM_NODES, NODE):
+        port = _deploy()
+        assert _state() == State(0, 0, 0)
+        clients, began = Clients(f"http://127.0.0.1:{port}"), time.monotonic()
+        clients.start()
+        try:
+            up = _watch(
+                began,
+                {
+                    "the first node": lambda state: state.nodes >= 1,
+                    "the first replica": lambda state: state.running >= 1,
+                    "the first answer": lambda _: bool(clients.answers),
+                    "all nodes": lambda state: state.nodes >= NUM_NODES,
+                    "all replicas": lambda state: state.running >= NUM_NODES,
+                },
+            )
+        finally:
+            clients.stop()
+        down = _watch(
+            time.monotonic(),
+            {
+                "no replica": lambda state: state.replicas == 0,
+                "no node": lambda state: state.nodes == 0,
+            },
+        )
+        serve.shutdown()  # type: ignore[no-untyped-call]  # Serve leaves it without types
+    answers = Counter(code for code, _ in clients.answers)
+    slowest_s = max(seconds for _, seconds in clients.answers)
+    return Reaction(up=up, down=down, answers=dict(answers), slowest_s=round(slowest_s, 1))
 
 
-def main(words: Sequence[str] | None = None, results: Path = RESULTS) -> None:
-    """Run everything and print the table; with --record write it."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--replicas", type=int, nargs="+", default=(1, 2, 4))
-    parser.add_argument("--loads", type=float, nargs="*", default=LOADS)
-    parser.add_argument("-n", type=int, default=100, help="requests of each run")
-    parser.add_argument("--record", metavar="NAME", help="write the results")
-    args = parser.parse_args(words)
-    settings = replace(SETTINGS, num_prompts=args.n)
-    found: list[Scaled] = []
-    for replicas in args.replicas:
-        for one in runs(replicas, settings, args.loads):
-            found.append(one)
-            print(one, flush=True)
-    print(f"\n{scaled_table(found)}")
-    if args.record:
-        command = f"python -m benchmarks.scaling -n {args.n} --record {args.record}"
-        command += f" --replicas {' '.join(map(str, args.replicas))}"
-        command += f" --loads {' '.join(map(str, args.loads))}"
-        print(_write(args.record, describe(command), found, results))
-
-
-def _scaled(replicas: int, offered: float | None, done: Summary) -> Scaled:
-    """AssertionError where a request failed: such a run says nothing."""
-    assert not done.failed, done.errors
-    latency = done.metrics["e2el"]
-    assert latency is not None
-    cpu_s = {role: ms * done.successful / 1000 for role, ms in done.cpu_ms.items()}
-    return Scaled(
-        replicas=replicas,
-        offered=offered,
-        requests=done.successful,
-        requests_per_s=done.request_rate,
-        token_forwards=done.token_forwards,
-        p50_ms=latency.median,
-        p99_ms=latency.percentiles["99"],
-        replica_cpu_s=cpu_s["replica"],
-        server_cpu_s=cpu_s["proxy"] + cpu_s["ingress"],
+def text(about: dict[str, str], found: Reaction) -> str:
+    """The events as a page."""
+    facts = "\n".join(f"- {key}: {value}" for key, value in about.items())
+    rows = [("load on", event.what, f"{event.after_s:.1f}") for event in found.up]
+    rows += [("load off", event.what, f"{event.after_s:.1f}") for event in found.down]
+    answers = ", ".join(f"{code}: {count}" for code, count in sorted(found.answers.items()))
+    return (
+        f"# Nodes and replicas that follow the load\n\n{facts}\n"
+        f"- nodes: {NUM_NODES} at most, of one logical GPU each; clients: {NUM_CLIENTS}\n\n"
+        f"{table(['after', 'there is', 's'], rows, num_numbers=1)}\n\n"
+        f"Answers by status: {answers}; the slowest, which waited for the first node, took "
+        f"{found.slowest_s:.1f} s.\n"
     )
 
 
-def _write(name: str, about: Mapping[str, str], found: Sequence[Scaled], results: Path) -> Path:
-    stem = results / f"scaling_{name}_{about['date'][:7].replace('-', '')}"
-    results.mkdir(parents=True, exist_ok=True)
-    facts = "\n".join(f"- {key}: {value}" for key, value in about.items())
-    text = f"# Serving with several replicas\n\n{facts}\n\n{scaled_table(found)}\n"
-    stem.with_suffix(".md").write_text(text, encoding="utf-8")
-    values = {"about": dict(about), "rows": [asdict(one) for one in found]}
+def record(name: str, about: dict[str, str], found: Reaction, root: Path = ROOT) -> Path:
+    """Write the page and the numbers; their path without ending."""
+    stem = root / "benchmarks/results" / f"scaling_{name}_{about['date'][:7].replace('-', '')}"
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".md").write_text(text(about, found), encoding="utf-8")
+    values = {"about": about, **asdict(found)}
     stem.with_suffix(".json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     return stem
+
+
+def main(words: Sequence[str] | None = None, root: Path = ROOT) -> None:
+    """Run it, print the page, and with --record write it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--record", metavar="NAME", help="write results")
+    parser.add_argument("--json", metavar="FILE", help="write the numbers alone")
+    args = parser.parse_args(words)
+    about, found = describe("python -m benchmarks.scaling"), react()
+    print(text(about, found))
+    if args.json is not None:
+        Path(args.json).write_text(json.dumps(asdict(found)), encoding="utf-8")
+    if args.record is not None:
+        print(record(args.record, about, found, root))
+
+
+def _deploy() -> int:
+    """The app with no replica, as `serve deploy` would; the port it listens at."""
+    port = free_port()
+    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
+    application = {
+        "name": "dream",
+        "route_prefix": "/",
+        "import_path": "deployments.app:build_app",
+        "args": {"model": "embedded", "timeout_s": WAIT_S},
+        "deployments": [
+            {
+                "name": "DreamReplica",
+                "ray_actor_options": {"num_cpus": 1, "num_gpus": 1},
+                "autoscaling_config": SCALING,
+            },
+        ],
+    }
+    schema = ServeDeploySchema.model_validate({"applications": [application]})
+    client = _get_global_client()
+    assert client is not None
+    client.deploy_apps(schema, _blocking=True)
+    return port
+
+
+def _state() -> State:
+    states = serve.status().applications["dream"].deployments["DreamReplica"].replica_states
+    every: list[dict[str, bool]] = ray.nodes()  # type: ignore[no-untyped-call]  # as Ray has it
+    nodes = sum(1 for node in every if node["Alive"]) - 1
+    running = sum(n for state, n in states.items() if state == "RUNNING")
+    return State(nodes, sum(states.values()), running)
+
+
+def _watch(began: float, wanted: dict[str, Callable[[State], bool]]) -> list[Event]:
+    """When each came to pass; RuntimeError for what does not."""
+    found: list[Event] = []
+    while wanted:
+        if time.monotonic() - began > WAIT_S:
+            raise RuntimeError(f"not within {WAIT_S:g} s: {', '.join(wanted)}; there is {_state()}")
+        state = _state()
+        for what in [what for what, is_so in wanted.items() if is_so(state)]:
+            found.append(Event(what=what, after_s=round(time.monotonic() - began, 1)))
+            del wanted[what]
+        time.sleep(0.1)
+    return found
 
 
 if __name__ == "__main__":

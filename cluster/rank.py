@@ -14,16 +14,28 @@ import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import Store
 
-from dream.engine.async_engine import warm_engine
+from dream.engine.canvases import Canvases
 from dream.engine.config import EngineConfig
 from dream.engine.engine import Engine
 from dream.engine.limits import Limits
-from dream.engine.startup import check_start
+from dream.engine.startup import check_start, sampled_sha256
 from dream.engine.stats import EngineStats
+from dream.engine.warm import warm_engine
 from dream.errors import EngineError
 from dream.request import Completion, Request, StepEvent
 
-__all__ = ["Abort", "Add", "Address", "Close", "Command", "Rank", "Replan", "Report", "Ticked"]
+__all__ = [
+    "Abort",
+    "Add",
+    "Address",
+    "Close",
+    "Command",
+    "Loaded",
+    "Rank",
+    "Replan",
+    "Report",
+    "Ticked",
+]
 __all__ += ["HEALTH", "checksum"]
 
 HEALTH = "health"
@@ -64,6 +76,20 @@ class Address(NamedTuple):
 
     host: str
     port: int
+
+
+class Checked(NamedTuple):
+    """The process of a rank, and a digest of the checkpoint that it is about to load."""
+
+    pid: int
+    checkpoint: str
+
+
+class Loaded(NamedTuple):
+    """What an engine takes, and how it goes on with a request from its events."""
+
+    limits: Limits
+    canvases: Canvases
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,10 +135,11 @@ class Rank:
         self._closed: list[Completion] = []
         self._num_ticks = 0
 
-    def check(self) -> int:
-        """The process id; CheckpointError or InvalidRequest where this rank could not load."""
-        check_start(self._model, self._config)
-        return os.getpid()
+    def check(self) -> Checked:
+        """Who this is; CheckpointError or InvalidRequest where this rank could not load."""
+        degree = self._config.tensor_parallel
+        folder = check_start(self._model, self._config, num_sharing=degree)
+        return Checked(os.getpid(), sampled_sha256(folder))
 
     def listen(self, timeout_s: float) -> Address:
         """Open the store at which all ranks meet, on a free port; asked of rank 0 alone."""
@@ -134,10 +161,17 @@ class Rank:
             timeout=timeout,
         )
 
-    def load(self) -> Limits:
-        """Load this rank's part, run a first request together, and tell what the engine takes."""
-        self._engine = warm_engine(self._model, self._config)
-        return self._engine.limits
+    def load(self) -> Loaded:
+        """Load this rank's part, and run a first request together."""
+        engine = self._engine = warm_engine(self._model, self._config)
+        canvases = Canvases(
+            mask_id=engine.mask_token_id,
+            eos_ids=engine.eos_token_ids,
+            is_parity=self._config.parity,
+            is_bit_exact=engine.is_bit_exact,
+            approximation=self._config.approximation,
+        )
+        return Loaded(engine.limits, canvases)
 
     def tick(self, number: int, commands: Sequence[Command]) -> Ticked:
         """Take commands, then run one step."""

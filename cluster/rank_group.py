@@ -21,10 +21,9 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cluster.errors import DoesNotFit
-from cluster.rank import HEALTH, Rank
+from cluster.rank import HEALTH, Checked, Loaded, Rank
 from cluster.topology import replica_resources
 from dream.engine.config import EngineConfig
-from dream.engine.limits import Limits
 from dream.errors import DreamError, EngineError
 
 __all__ = ["RankGroup", "Timeouts", "start_ranks"]
@@ -33,6 +32,9 @@ _as_actor = ray.remote(concurrency_groups={HEALTH: 1})  # type: ignore[call-over
 
 FAILURE_WINDOW_S = 1.0
 """After the first failure the others are looked at for so long, as one takes others along."""
+
+PING_EVERY_S = 1.0
+"""Signs of life are not asked for more often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,15 +73,15 @@ class RankGroup:
     ) -> None:
         self.timeouts = timeouts
         self.pids: list[int] = []
-        self.limits: Limits | None = None
-        self._ranks = list(ranks)
+        self.loaded: Loaded | None = None
+        self.ranks = list(ranks)
         self._place = place
         self._pings: list[Any] = []
         self._pinged_at = 0.0
 
     def call(self, method: str, *args: object) -> list[Any]:
         """A call to every rank, sent and not waited for."""
-        return [getattr(rank, method).remote(*args) for rank in self._ranks]
+        return [getattr(rank, method).remote(*args) for rank in self.ranks]
 
     def gather(self, refs: Sequence[Any], timeout_s: float, what: str) -> list[Any]:
         """What the calls return, in the order of the ranks.
@@ -112,19 +114,19 @@ class RankGroup:
             if late and waited > self.timeouts.ping_s:
                 numbers = ", ".join(str(self._pings.index(ref)) for ref in late)
                 raise EngineError(f"no sign of life from rank {numbers} for {waited:.0f} s")
-            if late:
+            if late or waited < PING_EVERY_S:
                 return
         self._pings = self.call("ping")
         self._pinged_at = time.monotonic()
 
     def shutdown(self) -> None:
         """Let the ranks part from each other, then end their processes."""
-        ray.wait(self.call("leave"), num_returns=len(self._ranks), timeout=self.timeouts.leave_s)
+        ray.wait(self.call("leave"), num_returns=len(self.ranks), timeout=self.timeouts.leave_s)
         self.kill()
 
     def kill(self) -> None:
         """End every process at once, and give back the bundles that were made here."""
-        for rank in self._ranks:
+        for rank in self.ranks:
             ray.kill(rank)
         if self._place.is_own:
             remove_placement_group(self._place.group)
@@ -142,11 +144,13 @@ class RankGroup:
 
     def _start(self) -> None:
         start_s, group_s = self.timeouts.start_s, self.timeouts.group_s
-        self.pids = self.gather(self.call("check"), start_s, "the check before the start")
-        meeting = [self._ranks[0].listen.remote(start_s)]
+        checked = self.gather(self.call("check"), start_s, "the check before the start")
+        self.pids = [one.pid for one in checked]
+        _refuse_other_checkpoints(checked)
+        meeting = [self.ranks[0].listen.remote(start_s)]
         (address,) = self.gather(meeting, start_s, "opening a port")
         self.gather(self.call("join", address, group_s), start_s, "meeting")
-        self.limits = self.gather(self.call("load"), start_s, "loading")[0]
+        self.loaded = self.gather(self.call("load"), start_s, "loading")[0]
 
 
 def start_ranks(models: Sequence[str], config: EngineConfig, timeouts: Timeouts) -> RankGroup:
@@ -216,6 +220,14 @@ def _left_behind() -> PlacementGroup | None:
     except ValueError:
         return None
     return found
+
+
+def _refuse_other_checkpoints(checked: Sequence[Checked]) -> None:
+    """Ranks with other weights would agree with each other, on tokens of no model."""
+    first = checked[0].checkpoint
+    if wrong := [rank for rank, one in enumerate(checked) if one.checkpoint != first]:
+        ranks = ", ".join(map(str, wrong))
+        raise EngineError(f"rank {ranks} found another checkpoint than rank 0 under the same name")
 
 
 def _failure(refs: Sequence[Any], what: str) -> EngineError:

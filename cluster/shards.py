@@ -12,11 +12,20 @@ from cluster.rank_group import RankGroup, Timeouts, start_ranks
 from dream.engine.config import EngineConfig
 from dream.engine.limits import Limits
 from dream.engine.stats import EngineStats
+from dream.engine.step_engine import StepEngine
+from dream.engine.warm import warm_engine
 from dream.errors import EngineError, InvalidRequest
 from dream.growth import most_token_forwards
 from dream.request import Completion, Request, StepEvent
 
-__all__ = ["ShardedEngine", "sharded_engine"]
+__all__ = ["ShardedEngine", "sharded_engine", "start_engine"]
+
+
+def start_engine(model: str, config: EngineConfig) -> StepEngine:
+    """A warmed engine: in this process, or in one for each part of the weights."""
+    if config.tensor_parallel > 1:
+        return sharded_engine(model, config)
+    return warm_engine(model, config)
 
 
 def sharded_engine(
@@ -56,8 +65,9 @@ class ShardedEngine:
 
     def __init__(self, ranks: RankGroup, ahead: int = 1) -> None:
         """ahead: ticks sent beyond the one waited for, which hide the time of the call."""
-        assert ranks.limits is not None, "the ranks have started"
-        self.limits: Limits = ranks.limits
+        assert ranks.loaded is not None, "the ranks have started"
+        self.limits: Limits = ranks.loaded.limits
+        self._canvases = ranks.loaded.canvases
         self.pids = tuple(ranks.pids)
         self._ranks = ranks
         self._ahead = ahead
@@ -66,7 +76,7 @@ class ShardedEngine:
         self._commands: list[Command] = []
         self._token_forwards = 0
         self._sent: deque[_Sent] = deque()
-        self._num_ticks = 0
+        self.num_ticks = 0
         self._report = Report(
             events=(),
             completions=(),
@@ -98,14 +108,19 @@ class ShardedEngine:
         if request.id in self._open or request.id in self._finished:
             raise InvalidRequest("id", request.id, "not the id of a request that is under way")
         self.limits.check(request)
-        self._open[request.id] = _Open(request, self._num_ticks)
+        if so_far:
+            self._canvases.resume(request, so_far)  # InvalidRequest here, and not on the ranks
+        self._open[request.id] = _Open(request, self.num_ticks)
         self._commands.append(Add(request, tuple(so_far)))
         self._token_forwards += most_token_forwards(request)
 
     def replan(self, request_id: str, steps: int) -> None:
         """Have the timetable of a request end after `steps` steps, from a step soon on."""
-        if request_id in self._open:
-            self._commands.append(Replan(request_id, steps))
+        if (one := self._open.get(request_id)) is None:
+            return
+        if one.request.params.grow_to is not None:
+            raise InvalidRequest("steps", steps, "what the request has, beside grow_to")
+        self._commands.append(Replan(request_id, steps))
 
     def abort(self, request_id: str) -> None:
         """Drop a request: nothing of it is told from now on."""
@@ -144,7 +159,7 @@ class ShardedEngine:
         return finished
 
     def check_health(self) -> None:
-        """EngineError where a rank has died or is silent; never waits, and any thread may ask."""
+        """EngineError where a rank has died or is silent; never waits."""
         self._raise_if_dead()
         self._ranks.check_health()
 
@@ -163,13 +178,13 @@ class ShardedEngine:
     def _send(self) -> None:
         commands, self._commands = tuple(self._commands), []
         tick = _Sent(
-            number=self._num_ticks,
-            answers=self._ranks.call("tick", self._num_ticks, commands),
+            number=self.num_ticks,
+            answers=self._ranks.call("tick", self.num_ticks, commands),
             has_commands=bool(commands),
             token_forwards=self._token_forwards,
         )
         self._token_forwards = 0
-        self._num_ticks += 1
+        self.num_ticks += 1
         self._sent.append(tick)
 
     def _receive(self, tick: _Sent) -> list[StepEvent]:

@@ -36,6 +36,7 @@ from deployments.replica import DreamReplica, ReplicaConfig
 from deployments.router import ROUTER
 from dream import DreamError, EngineConfig, InvalidRequest
 from dream.dtypes import QUANTIZED
+from dream.memory import check_degree
 from dream.model.config import read_config
 from dream.model.loader import checkpoint_files, resolve
 from dream.model.quantize import check_quantizer
@@ -64,7 +65,8 @@ class AppArgs(BaseModel):
 
     model: checkpoint folder, hub id, or `embedded`. model_id: its name in requests; by default
     the hub id, or the folder's name. preset: published defaults for what requests leave out; none
-    shows and applies no preset. num_cpus: what a replica asks of Ray; `threads` follows it.
+    shows and applies no preset. num_cpus: what a replica asks of Ray, and each rank with
+    tensor_parallel; `threads` follows it.
     max_ongoing_requests: requests one replica works on; above it they wait, at most
     max_queued_requests of them at each ingress, and then are refused as overloaded.
     max_token_forwards: canvas tokens x steps of one request, over all prompts and choices.
@@ -137,9 +139,6 @@ class AppArgs(BaseModel):
             config = EngineConfig(**self.model_dump(include=names))
             if config.device not in ("cpu", "cuda"):
                 raise InvalidRequest("device", config.device, "cpu or cuda: Ray chooses the GPU")
-            if config.tensor_parallel > 1:
-                allowed = "1: a replica on several GPUs is not served yet"
-                raise InvalidRequest("tensor_parallel", config.tensor_parallel, allowed)
         except InvalidRequest as invalid:
             raise AppError(str(invalid)) from None
         return replace(config, threads=config.threads or max(1, int(self.num_cpus)))
@@ -162,11 +161,15 @@ def bind_app(
     """The app of a replica and an ingress class, unchecked; those of a benchmark may differ."""
     engine = args.engine
     resources = replica_resources(
-        device="cuda" if engine.device == "cuda" else "cpu", num_cpus=args.num_cpus
+        device="cuda" if engine.device == "cuda" else "cpu",
+        tensor_parallel=engine.tensor_parallel,
+        num_cpus=args.num_cpus,
     )
     replicas = serve.deployment(
         name="DreamReplica",
         ray_actor_options=resources.ray_actor_options,
+        placement_group_bundles=resources.placement_group_bundles,  # type: ignore[arg-type]
+        placement_group_strategy=resources.placement_group_strategy,  # type: ignore[arg-type]
         max_ongoing_requests=args.max_ongoing_requests,
         max_queued_requests=args.max_queued_requests,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
@@ -188,6 +191,7 @@ def bind_app(
         model=args.model,
         engine=engine,
         max_token_forwards=args.max_token_forwards,
+        timeout_s=args.timeout_s,
         max_step_s=args.max_step_s,
     )
     return ingress.bind(replicas.bind(replica_config), _ingress_config(args), args.gate)
@@ -238,7 +242,7 @@ def _check_this_machine(model: str, engine: EngineConfig) -> None:
             check_quantizer(engine.dtype)
         if model == "embedded" or Path(model).is_dir() or model.startswith((".", "/", "~")):
             folder = resolve(model)
-            read_config(folder)
+            check_degree(read_config(folder).sizes, engine.tensor_parallel)
             checkpoint_files(folder)
         else:
             _check_hub_id(model)

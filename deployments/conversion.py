@@ -153,12 +153,12 @@ def diffusion_of(message: CanvasRequest, result: CanvasResult, seed: int) -> Cho
     if message.params.order != "confidence":
         params["alg"] = None
     timetable = [list(change) for change in result.usage.timetable]
-    is_changed = timetable != [[0, message.params.steps or message.template.num_masked]]
+    is_plain = timetable in ([], [[0, message.num_steps]]) or message.params.grow_to is not None
     return ChoiceDiffusion(
         seed=seed,
         resolved=Resolved.model_validate(params),
         deadline_met=result.is_in_time,
-        timetable=timetable if is_changed and message.params.grow_to is None else None,
+        timetable=None if is_plain else timetable,
         trace=None if result.trace is None else told(result.trace),
     )
 

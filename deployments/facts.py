@@ -9,21 +9,20 @@ from functools import cache
 from importlib.metadata import version
 
 from deployments.messages import ModelCard
-from dream import Engine, EngineConfig
+from dream import EngineConfig
 from dream.chat import TURN_END, TURN_START
+from dream.engine.facts import ModelFacts
 from dream.model.loader import resolve, weights_sha256
 from dream.options import options_of
 
 __all__ = ["card_of"]
 
 
-def card_of(engine: Engine, model: str) -> Callable[[], ModelCard]:
+def card_of(facts: ModelFacts, config: EngineConfig, model: str) -> Callable[[], ModelCard]:
     """A call that gives the card; its first one reads all weights."""
-    tokenizer, config = engine.tokenizer, engine.config
-    assert tokenizer is not None
-    max_model_len = engine.max_model_len
-    preset = None if engine.preset is None else engine.preset.name
-    special = tuple(t for t in (TURN_START, TURN_END) if t in tokenizer.special_tokens)
+    assert facts.tokenizer is not None
+    preset = None if facts.preset is None else facts.preset.name
+    special = tuple(t for t in (TURN_START, TURN_END) if t in facts.tokenizer.special_tokens)
     settings = {
         name: getattr(config, name)
         for name, one in options_of(EngineConfig).items()
@@ -33,10 +32,10 @@ def card_of(engine: Engine, model: str) -> Callable[[], ModelCard]:
     @cache
     def card() -> ModelCard:
         weights = weights_sha256(resolve(model))
-        facts = [weights, version("dream-cluster"), version("torch"), settings]
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        known = [weights, version("dream-cluster"), version("torch"), settings]
+        digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
         return ModelCard(
-            max_model_len=max_model_len,
+            max_model_len=facts.max_model_len,
             preset=preset,
             special_tokens=special,
             weights_sha256=weights,

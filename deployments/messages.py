@@ -57,6 +57,11 @@ class CanvasRequest:
     is_accepted: bool = False
     so_far: tuple[StepEvent, ...] | None = None
 
+    @property
+    def num_steps(self) -> int:
+        """Steps of its timetable at the beginning."""
+        return self.params.steps or self.template.num_masked
+
     def sent(self, now: float) -> CanvasRequest:
         """The same as it leaves the ingress."""
         return self if self.due_at is None else replace(self, time_left_s=self.due_at - now)

@@ -10,34 +10,32 @@ from dataclasses import asdict, dataclass
 
 from ray.actor import ActorHandle
 
+from cluster.shards import start_engine
+from deployments.admission import Admission
 from deployments.autoscaling import METRIC, PACE
 from deployments.callers import Callers
 from deployments.canvas_stream import EVENTS_S, CanvasStream
 from deployments.coalescing import coalesced
-from deployments.conversion import to_request
-from deployments.encoding import Encoder, EncoderBusy
 from deployments.engine_metrics import CanvasTally, EngineMetrics
 from deployments.facts import card_of
+from deployments.failover import results_of
 from deployments.letters import Letters
 from deployments.live import applied
 from deployments.messages import (
     CanvasRequest,
+    CanvasResult,
     CanvasUpdate,
     ModelCard,
     Refusal,
-    RefusalCode,
     View,
 )
 from deployments.metric_sinks import sink_here
-from dream import AsyncEngine, Completion, Engine, EngineConfig, Fixed, Request, Template
-from dream.engine.async_engine import warm_engine
+from dream import AsyncEngine, Completion, EngineConfig, Request
+from dream.engine.facts import read_facts
+from dream.engine.step_engine import StepEngine
 from dream.errors import (
     CheckpointError,
-    ContextLengthExceeded,
-    DeadlineInfeasible,
-    InvalidRequest,
 )
-from dream.growth import most_token_forwards
 from dream.text import TextTemplate
 
 __all__ = ["DreamReplica", "ReplicaConfig"]
@@ -47,12 +45,14 @@ __all__ = ["DreamReplica", "ReplicaConfig"]
 class ReplicaConfig:
     """Which model runs how; `max_token_forwards` bounds one call.
 
-    max_step_s: age of a running step at which the replica counts as stalled.
+    timeout_s: how long callers wait, so that no more seconds of work are queued. max_step_s: age of
+    a running step at which the replica counts as stalled.
     """
 
     model: str
     engine: EngineConfig
     max_token_forwards: int
+    timeout_s: float = 600.0
     max_step_s: float = 120.0
 
 
@@ -70,18 +70,18 @@ class DreamReplica:
     """
 
     def __init__(self, config: ReplicaConfig) -> None:
+        facts = read_facts(config.model, config.engine)
+        if facts.tokenizer is None:
+            raise CheckpointError(f"{config.model}: serving text needs the tokenizer files")
         began_at = time.monotonic()
         engine = self.load(config)
         load_s = time.monotonic() - began_at
-        if engine.tokenizer is None:
-            raise CheckpointError(f"{config.model}: serving text needs the tokenizer files")
-        self._tokenizer = engine.tokenizer
-        self._end_ids = engine.eos_token_ids
-        self._vocab_size = engine.vocab_size
-        self._card = card_of(engine, config.model)
+        self._tokenizer = facts.tokenizer
+        self._end_ids = facts.eos_token_ids
+        self._card = card_of(facts, config.engine, config.model)
         self._start = self._config = config
-        self._encoder = Encoder(engine.tokenizer, engine.max_model_len)
         self._engine = AsyncEngine(engine)
+        self._admission = Admission(facts, self._engine)
         self._tally = CanvasTally()
         self._metrics = EngineMetrics(
             self._engine,
@@ -94,9 +94,9 @@ class DreamReplica:
         self._metrics.start()
         self._callers = Callers()
 
-    def load(self, config: ReplicaConfig) -> Engine:
-        """The engine, warmed."""
-        return warm_engine(config.model, config.engine)
+    def load(self, config: ReplicaConfig) -> StepEngine:
+        """The engine, warmed: in this process, or in one for each part of the weights."""
+        return start_engine(config.model, config.engine)
 
     async def stream(
         self,
@@ -124,22 +124,17 @@ class DreamReplica:
             async for batch in batches:
                 yield batch
 
+    async def generate(self, messages: Sequence[CanvasRequest]) -> list[CanvasResult] | Refusal:
+        """The results of a stream alone, in order; cancelling the call aborts all canvases."""
+        return await results_of(self.stream(messages, None))
+
     async def tokenize(self, template: TextTemplate) -> list[int] | Refusal:
         """Token ids of a template without holes."""
-        if not template.pieces:
-            return []
-        try:
-            (encoded,) = await self._encoder.encode([template])
-        except (InvalidRequest, EncoderBusy) as error:
-            return _refusal(error)
-        return [t for part in encoded.segments if isinstance(part, Fixed) for t in part.token_ids]
+        return await self._admission.tokenize(template)
 
     def detokenize(self, token_ids: Sequence[int]) -> str | Refusal:
         """Text of token ids, special tokens by their names."""
-        if token_ids and max(token_ids) >= self._vocab_size:
-            allowed = f"ids below {self._vocab_size}"
-            return _refusal(InvalidRequest("tokens", max(token_ids), allowed))
-        return b"".join(map(self._tokenizer.token_bytes, token_ids)).decode("utf-8", "replace")
+        return self._admission.detokenize(token_ids)
 
     async def card(self) -> ModelCard:
         """What the model card shows; the digest of large weights takes a while, once."""
@@ -179,7 +174,7 @@ class DreamReplica:
     def close(self) -> None:
         """Ends the engine's thread; whoever still waits gets an EngineError."""
         self._metrics.close()
-        self._encoder.close()
+        self._admission.close()
         self._engine.shutdown()
 
     async def _admit(
@@ -187,54 +182,22 @@ class DreamReplica:
     ) -> list[CanvasStream] | Refusal:
         """The canvases, checked and in tokens; nothing runs yet."""
         self._engine.check_health()
-        try:
-            templates = await self._encoder.encode([message.canvas for message in messages])
-            requests = [
-                self._request(message, template)
-                for message, template in zip(messages, templates, strict=True)
-            ]
-            if (refusal := self._over_budget(requests)) is not None:
-                return refusal
-            fitted = self._fit(messages, requests)
-        except (InvalidRequest, EncoderBusy) as error:
-            return _refusal(error)
+        config = self._config
+        requests = await self._admission.admit(
+            messages, max_token_forwards=config.max_token_forwards, max_queue_s=config.timeout_s
+        )
+        if isinstance(requests, Refusal):
+            return requests
         return [
-            self._stream(index, message, request, view)
-            for index, (message, request) in enumerate(zip(messages, fitted, strict=True))
+            CanvasStream(index, message, request, self._letters(request), view)
+            for index, (message, request) in enumerate(zip(messages, requests, strict=True))
         ]
 
-    def _fit(self, messages: Sequence[CanvasRequest], requests: Sequence[Request]) -> list[Request]:
-        """The requests with the steps that there is time for; what has begun keeps its own."""
-        new = [r for m, r in zip(messages, requests, strict=True) if not m.so_far]
-        is_accepted = any(message.is_accepted for message in messages)
-        fitted = {r.id: r for r in self._engine.fit(new, may_refuse=not is_accepted)}
-        return [fitted.get(request.id, request) for request in requests]
-
-    def _request(self, message: CanvasRequest, template: Template) -> Request:
-        stop_ids = [self._tokenizer.token_id(name) for name in message.stop_tokens]
-        request = to_request(message, template, stop_ids, self._engine.clock())
-        self._engine.check(request)
-        return request
-
-    def _stream(
-        self, index: int, message: CanvasRequest, request: Request, view: View | None
-    ) -> CanvasStream:
-        letters = Letters(
+    def _letters(self, request: Request) -> Letters:
+        return Letters(
             decode=self._tokenizer.decode,
             token_bytes=self._tokenizer.token_bytes,
             end_ids=self._end_ids | frozenset(request.stop_ids),
-        )
-        return CanvasStream(index, message, request, letters, view)
-
-    def _over_budget(self, requests: Sequence[Request]) -> Refusal | None:
-        cost = sum(most_token_forwards(request) for request in requests)
-        most = self._config.max_token_forwards
-        if cost <= most:
-            return None
-        return Refusal(
-            code="compute_budget_exceeded",
-            message=f"This asks for {cost} token-forwards (canvas tokens x steps x choices); "
-            f"at most {most} are allowed.",
         )
 
     async def _updates(
@@ -258,7 +221,8 @@ class DreamReplica:
                 task.cancel()
 
         try:
-            with self._callers.watching(caller, end):
+            requests = [stream.request for stream in streams]
+            with self._callers.watching(caller, end), self._admission.loads.counting(requests):
                 while num_open:
                     update = await news.get()
                     if isinstance(update, CanvasUpdate):
@@ -290,18 +254,3 @@ class DreamReplica:
                         news.put_nowait(stream.finish(item))
                     elif (update := stream.update(item)) is not None:
                         news.put_nowait(update)
-
-
-def _refusal(error: InvalidRequest | EncoderBusy) -> Refusal:
-    if isinstance(error, EncoderBusy):
-        message = "Too much text is waiting to be tokenised."
-        return Refusal(code="overloaded", message=message, retry_after_s=1)
-    codes: dict[type[InvalidRequest], RefusalCode] = {
-        ContextLengthExceeded: "context_length_exceeded",
-        DeadlineInfeasible: "deadline_infeasible",
-    }
-    return Refusal(
-        code=codes.get(type(error), "invalid_value"),
-        field=error.field,
-        message=error.allowed,
-    )

@@ -23,6 +23,8 @@ ALLOWED = {
 OURS = set(ALLOWED) | {"tests"}
 OF_DREAM_IN_CLUSTER = {"dream.memory", "dream.errors"}
 """These need no torch, so that planning needs none."""
+RIM_OF_CLUSTER = {"rank", "rank_group", "shards"}
+"""Modules that run engines with Ray; no other module of cluster imports them."""
 AGAINST_THE_ORDER = {("dream.conflicts", "dream.params")}
 """Imports for type checkers alone, by a module that is loaded before the one it names."""
 NEVER_IN_DREAM = {"ray", "fastapi", "pydantic", "starlette", "typer", "pyarrow"}
@@ -93,9 +95,13 @@ def test_imports_point_down_and_siblings_never_meet(package):
 
 
 def test_cluster_imports_of_dream_the_plan_of_memory_alone():
+    rim = {f"cluster.{name}" for name in RIM_OF_CLUSTER}
     for path in modules("cluster"):
+        if path.stem in RIM_OF_CLUSTER:
+            continue
         ours = {name for name in imports(path) if name.split(".")[0] == "dream"}
         assert ours <= OF_DREAM_IN_CLUSTER, path
+        assert not imports(path) & rim, path
 
 
 def test_no_module_imports_itself_over_others():

@@ -101,8 +101,8 @@ class EngineConfig:
     quantum: int = field(
         default=2**18,
         metadata=declare(
-            "Token-forwards: of a turn of a request; below which a request is short and goes first;"
-            " that a key may be behind its part or ahead of it",
+            "Token-forwards: of a turn of a large request; up to which a request is small, and such"
+            " ones go first; that a key may be behind its part or ahead",
             BATCHING,
             COUNT,
             changes_tokens=False,

@@ -101,7 +101,8 @@ class Deadlines:
     """Steps of the requests that have a deadline, or are elastic, by the pace of the engine.
 
     All get the same share of the steps between `min_steps` and what they want: the largest with
-    which every deadline holds, the earliest first. Steps of a running request only become fewer.
+    which every deadline holds, the earliest first. Who is late anyway gets `min_steps`, so as to
+    end soon. Steps of a running request only become fewer.
     `fit` may be called by any thread, the other methods by the engine's.
     """
 
@@ -128,13 +129,12 @@ class Deadlines:
         share = 1.0
         if new:
             running = self._running()
-            together = [*running, *new.values()]
-            fewest = self._late(together, 0.0, others)
-            if may_refuse and not fewest <= self._late(running, 0.0, others):
+            lost = self._lost([*running, *new.values()], others)
+            if may_refuse and not lost <= self._lost(running, others):
                 raise self._infeasible(min(new.values(), key=lambda one: one.deadline))
-            share = self._share(together, fewest, others)
+            share = self._share([*running, *new.values()], lost, others)
         return [
-            _shortened(one, new[one.id].with_share(share))
+            _shortened(one, new[one.id].with_share(0.0 if one.id in lost else share))
             if one.id in new
             else self._stretched(one, backlog)
             for one in requests
@@ -164,10 +164,12 @@ class Deadlines:
         if not self._tracked or now < self._look_at:
             return
         running = self._running()
-        share = self._share(running, self._late(running, 0.0, others), others)
+        lost = self._lost(running, others)
+        share = self._share(running, lost, others)
         self._look_at = self._clock() + max(LOOK_EVERY_S, 10 * (self._clock() - now))
         for one in running:
-            if (steps := one.with_share(share)) < one.steps:
+            steps = one.with_share(0.0 if one.request.id in lost else share)
+            if steps < one.steps:
                 self._tracked[one.request.id].steps = steps
                 yield one.request.id, steps
 
@@ -176,13 +178,19 @@ class Deadlines:
             return [replace(one) for one in self._tracked.values()]
 
     def _share(self, tracked: Sequence[_Tracked], lost: set[str], others: int) -> float:
-        """The largest share with which no more are late than those that are lost anyway."""
-        return next(share for share in SHARES if self._late(tracked, share, others) <= lost)
+        """The largest share with which only those are late that are lost anyway."""
+        return next(share for share in SHARES if self._late(tracked, share, lost, others) <= lost)
 
-    def _late(self, tracked: Sequence[_Tracked], share: float, others: int) -> set[str]:
-        """Requests that would miss their deadline."""
+    def _lost(self, tracked: Sequence[_Tracked], others: int) -> set[str]:
+        """Requests that would miss their deadline even with the fewest steps for all."""
+        return self._late(tracked, 0.0, set(), others)
+
+    def _late(
+        self, tracked: Sequence[_Tracked], share: float, lost: set[str], others: int
+    ) -> set[str]:
+        """Requests that would miss their deadline; those that are lost run the fewest steps."""
         in_order = sorted(tracked, key=lambda one: one.deadline)
-        work = [one.work(share) for one in in_order]
+        work = [one.work(0.0 if one.request.id in lost else share) for one in in_order]
         times = finish_times(work, self._pace.step_seconds, self._max_tokens, others)
         now = self._clock()
         return {

@@ -20,22 +20,20 @@ from dream.engine.exactness import is_bit_exact
 from dream.engine.graphs import StepGraphs
 from dream.engine.history import HistoryPool
 from dream.engine.limits import Limits
-from dream.engine.memory import free_memory
 from dream.engine.prepare import prepare
 from dream.engine.readback import HostCommit
 from dream.engine.runner import Launched, ModelRunner, Stage
 from dream.engine.scheduler import Scheduler
 from dream.engine.slots import SlotPool
+from dream.engine.startup import check_start
 from dream.engine.stats import EngineStats
 from dream.engine.vocabulary import end_ids, suppressed_ids
 from dream.errors import EngineError, InvalidRequest
 from dream.likelihood import LikelihoodParams, estimate_log_likelihood
-from dream.memory import check
 from dream.model.cache import KeyValueCache
-from dream.model.config import read_config
 from dream.model.device import on_device
 from dream.model.family import preset_of
-from dream.model.loader import DTYPES, load_model, resolve
+from dream.model.loader import DTYPES, load_model
 from dream.model.modeling import DreamModel
 from dream.model.parallel import check_processes
 from dream.model.tokenizer import Tokenizer
@@ -116,12 +114,9 @@ class Engine:
     def from_pretrained(cls, model: str | Path, config: EngineConfig | None = None) -> Engine:
         """An engine over "embedded", a checkpoint folder, or a Hugging Face Hub id."""
         config = config or EngineConfig()
-        if torch.device(config.device).type == "cuda" and not torch.cuda.is_available():
-            raise InvalidRequest("device", config.device, "cpu, as torch finds no CUDA device here")
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        folder = resolve(model)
-        check(read_config(folder).sizes, config, free_memory(config.device))
+        folder = check_start(model, config)
         check_processes(config.tensor_parallel)
         network = load_model(
             folder,
@@ -196,6 +191,9 @@ class Engine:
         self._scheduler.mark(step.batch.canvases, is_running=False)
         with on_device(self._device):
             return self._apply(step.batch, self._runner.read(step))
+
+    def check_health(self) -> None:
+        """Nothing: an engine of one process is as well as its thread."""
 
     def shutdown(self) -> None:
         """Nothing: what an engine holds goes with it."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dream.canvas import Canvas
 from dream.engine.key_queue import KeyQueue
 from dream.engine.shares import MinimumShare
-from dream.engine.step_room import Reason, StepRoom
+from dream.engine.step_room import StepRoom
 
 __all__ = ["FairQueue"]
 
@@ -68,14 +68,10 @@ class FairQueue:
         if canvas.request.deadline is not None:
             self._with_deadlines[key.name] = key
 
-    def update(self, canvas: Canvas, more: int) -> None:
-        """A canvas has so many token-forwards more to run than before."""
-        self._keys[canvas.request.key].queue.update(canvas, more)
-
-    def remove(self, canvas: Canvas, pending: int) -> None:
-        """Forget a canvas that had so many token-forwards to run."""
+    def remove(self, canvas: Canvas) -> None:
+        """Forget a canvas."""
         key = self._keys[canvas.request.key]
-        key.queue.remove(canvas, pending)
+        key.queue.remove(canvas)
         if key.queue.first_deadline is None:
             self._with_deadlines.pop(key.name, None)
         if not key.queue:
@@ -92,13 +88,13 @@ class FairQueue:
         """Put canvases into a step that others lead."""
         self._fill(room, self._ranked)
 
-    def charge(self, chosen: Iterable[tuple[Canvas, Reason]]) -> int:
+    def charge(self, chosen: Iterable[Canvas]) -> int:
         """Count the canvases that run in the next step; their tokens."""
         tokens: dict[str, int] = {}
-        for canvas, reason in chosen:
+        for canvas in chosen:
             name = canvas.request.key
             tokens[name] = tokens.get(name, 0) + canvas.num_step_tokens
-            self._keys[name].queue.charge(canvas, reason)
+            self._keys[name].queue.charge(canvas)
         longest_wait = next(iter(self._keys), None)
         for name, count in tokens.items():
             if name == longest_wait:

@@ -88,18 +88,15 @@ class Scheduler:
         more = canvas.pending_token_forwards - self._entries[canvas]
         self._entries[canvas] += more
         self._pending += more
-        if canvas not in self._without_slots:
-            self._queue_of(canvas).update(canvas, more)
 
     def remove(self, canvas: Canvas) -> None:
         """Forget a canvas, finished or not."""
-        pending = self._entries.pop(canvas)
-        self._pending -= pending
+        self._pending -= self._entries.pop(canvas)
         self._running.discard(canvas)
         if canvas in self._without_slots:
             del self._without_slots[canvas]
         else:
-            self._queue_of(canvas).remove(canvas, pending)
+            self._queue_of(canvas).remove(canvas)
         if canvas.slots is not None:
             self._slots.release(canvas.slots)
             canvas.slots = None
@@ -120,7 +117,7 @@ class Scheduler:
         chosen = list(room.chosen)
         if self._halves:
             chosen = self._half(chosen)
-        self._charge(room, chosen)
+        self._charge(chosen)
         return chosen
 
     def _fill(self, room: StepRoom) -> None:
@@ -142,11 +139,9 @@ class Scheduler:
         cut = bisect_left(sums, total / 2) + 1
         return chosen[:cut] if total - sums[cut - 1] >= self._least_half else chosen
 
-    def _charge(self, room: StepRoom, chosen: Iterable[Canvas]) -> None:
+    def _charge(self, chosen: Iterable[Canvas]) -> None:
         used = {
-            priority: queue.charge(
-                (one, room.chosen[one]) for one in chosen if one.request.priority == priority
-            )
+            priority: queue.charge(one for one in chosen if one.request.priority == priority)
             for priority, queue in self._queues.items()
         }
         self._share_of_batch.pass_over(used["interactive"])

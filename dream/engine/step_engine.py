@@ -49,5 +49,8 @@ class StepEngine(Protocol):
     def collect(self) -> list[Completion]:
         """Completions since the last call."""
 
+    def check_health(self) -> None:
+        """EngineError where it cannot go on; never waits, and may be asked beside a step."""
+
     def shutdown(self) -> None:
         """Give back what it holds; nothing else is called afterwards."""

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from enum import Enum, auto
 
 from dream.canvas import Canvas
 
-__all__ = ["Reason", "StepRoom"]
-
-
-class Reason(Enum):
-    """Why a canvas is in a step: its deadline, because it is short, or because it had its turn."""
-
-    DEADLINE = auto()
-    SHORT = auto()
-    TURN = auto()
+__all__ = ["StepRoom"]
 
 
 class StepRoom:
@@ -26,7 +17,7 @@ class StepRoom:
     """
 
     def __init__(self, running: Collection[Canvas], limit: int) -> None:
-        self.chosen: dict[Canvas, Reason] = {}
+        self.chosen: dict[Canvas, None] = {}
         self.is_full = False
         self._running = running
         self._limit = limit
@@ -35,12 +26,12 @@ class StepRoom:
     def __contains__(self, canvas: Canvas) -> bool:
         return canvas in self.chosen or canvas in self._running
 
-    def put(self, canvas: Canvas, reason: Reason) -> None:
+    def put(self, canvas: Canvas) -> None:
         """Choose a canvas, or find that the step is full."""
         size = canvas.num_step_tokens
         self.is_full |= self._num_tokens > 0 and self._num_tokens + size > self._limit
         if not self.is_full:
-            self.chosen[canvas] = reason
+            self.chosen[canvas] = None
             self._num_tokens += size
 
     def narrow(self, limit: int) -> None:

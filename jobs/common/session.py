@@ -31,14 +31,18 @@ class Needs(NamedTuple):
 
 
 def row_needs(spec: ModelSettings) -> Needs:
-    """A CPU for each thread of replicas without a GPU, and two that every job needs beside."""
+    """A CPU for each thread of replicas without a GPU, and two that every job needs beside.
+
+    With tensor_parallel each rank takes as many, on GPUs, too.
+    """
     engine = spec.engine()
-    on_gpu = engine.device.startswith("cuda")
-    threads = 0 if on_gpu else spec.replicas * (engine.threads or 1)
+    on_gpu, degree = engine.device.startswith("cuda"), engine.tensor_parallel
+    threads = 0 if on_gpu and degree == 1 else spec.replicas * degree * (engine.threads or 1)
+    ranks = f" of {degree} ranks" if degree > 1 else ""
     return Needs(
         cpus=max(LEAST_CPUS, 2 + threads),
-        gpus=spec.replicas if on_gpu else 0,
-        asked=f"--replicas {spec.replicas} on {engine.device}",
+        gpus=spec.replicas * degree if on_gpu else 0,
+        asked=f"--replicas {spec.replicas}{ranks} on {engine.device}",
         advice="use fewer replicas or threads, another --device or a larger cluster",
     )
 

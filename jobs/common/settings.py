@@ -19,7 +19,6 @@ from pydantic import (
 )
 
 from dream.engine.config import EngineConfig
-from dream.errors import InvalidRequest
 from dream.options import options_of
 from dream.params import SamplingParams
 from dream.presets import find_preset, with_preset
@@ -135,16 +134,14 @@ class ModelSettings(SamplingSettings, EngineSettings):
 
     @model_validator(mode="after")
     def _engine_is_valid(self) -> ModelSettings:
-        degree = self.engine().tensor_parallel
-        if degree != 1:
-            allowed = "1, as a replica of a job is one process; more replicas use more GPUs"
-            raise InvalidRequest("tensor_parallel", degree, allowed)
+        self.engine()
         return self
 
     def engine(self) -> EngineConfig:
         """Settings of a replica's engine; without `threads` it computes on one.
 
-        Ray lends a replica as many CPUs as it has threads, and one if nothing is said.
+        Ray lends a replica, or each of its ranks, as many CPUs as it has threads, and one if
+        nothing is said.
         """
         config = super().engine()
         return config if config.threads else replace(config, threads=1)

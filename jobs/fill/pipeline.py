@@ -41,6 +41,7 @@ def build(plan: StagePlan, read_schema: pa.Schema) -> Dataset:
     spec = plan.spec
     engine = spec.engine()
     on_gpu = engine.device.startswith("cuda")
+    is_sharded = engine.tensor_parallel > 1  # then each rank holds what a replica holds otherwise
     rows = _read(plan, read_schema)
     with warnings.catch_warnings():
         # Ray 2.60 has no named parameter for max_task_retries yet.
@@ -50,8 +51,8 @@ def build(plan: StagePlan, read_schema: pa.Schema) -> Dataset:
             fn_constructor_args=(plan,),
             batch_size=spec.commit_rows,
             batch_format="pyarrow",
-            num_cpus=None if on_gpu else engine.threads,
-            num_gpus=1 if on_gpu else None,
+            num_cpus=0 if is_sharded else None if on_gpu else engine.threads,
+            num_gpus=1 if on_gpu and not is_sharded else None,
             max_task_retries=RETRIES,
             udf_modifying_row_count=False,
             compute=ActorPoolStrategy(

@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dream.errors import DreamError
+from dream.memory import check_degree
+from dream.model.config import read_config
 from dream.model.loader import resolve, weights_sha256
 from dream.model.tokenizer import TOKENIZER_FILES
 from dream.options import options_of
@@ -97,6 +99,7 @@ def preflight(spec: JobSpec) -> Preflight:
     folder = model_folder(spec)
     try:
         RowIndex(inputs.first_rows(None))
+        check_degree(read_config(folder).sizes, spec.engine().tensor_parallel)
         weights = weights_sha256(folder)
     except (DreamError, OSError) as error:
         raise Refused(str(error)) from error

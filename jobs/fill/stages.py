@@ -15,8 +15,10 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
+from cluster.shards import start_engine
 from dream import Completion, Request
-from dream.engine.async_engine import AsyncEngine, warm_engine
+from dream.engine.async_engine import AsyncEngine
+from dream.engine.facts import read_facts
 from dream.errors import CheckpointError, EngineError
 from dream.request import StepEvent
 from jobs.fill.columns import ColumnMap
@@ -65,15 +67,15 @@ class GenerateRows:
 
     def __init__(self, plan: StagePlan) -> None:
         spec = plan.spec
-        # A model that cannot run fails the job here, and not every row.
-        engine = warm_engine(spec.model, spec.engine())
-        if engine.tokenizer is None:
+        facts = read_facts(spec.model, spec.engine())
+        if facts.tokenizer is None:
             raise CheckpointError(f"{spec.model}: has no tokenizer files, and rows hold text")
         self._plan = plan
-        self._text: Text = engine.tokenizer
-        self._max_tokens = engine.max_model_len
+        self._text: Text = facts.tokenizer
+        self._max_tokens = facts.max_model_len
         self._encode = partial(self._text.encode_within, max_tokens=self._max_tokens)
-        self._engine = AsyncEngine(engine)
+        # A model that cannot run fails the job here, and not every row.
+        self._engine = AsyncEngine(start_engine(spec.model, spec.engine()))
         self._index = RowIndex(plan.files)
         self._paths = pa.array([file.path for file in plan.files], type=pa.string())
         self._numbers = itertools.count()
@@ -137,6 +139,11 @@ class GenerateRows:
                 )
             events.append(item)
         raise EngineError("the engine ended a request without a completion")
+
+    def __del__(self) -> None:
+        """Ray Data ends an actor so: what the engine holds on other processes is given back."""
+        if hasattr(self, "_engine"):
+            self._engine.shutdown()
 
     def _exit_if_dead(self) -> None:
         try:

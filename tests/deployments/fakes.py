@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
-from deployments.failover import results_of
 from deployments.messages import (
     CanvasRequest,
     CanvasResult,
@@ -15,19 +14,11 @@ from deployments.messages import (
     Refusal,
     View,
 )
-from deployments.replica import DreamReplica
 from dream import Usage
 from dream.text import TextTemplate
 
 URL = "http://127.0.0.1"
 """Where clients of an app without keys find it: another name is refused."""
-
-
-async def filled(
-    replica: DreamReplica, messages: Sequence[CanvasRequest]
-) -> list[CanvasResult] | Refusal:
-    """What a replica answers where nobody wants a stream."""
-    return await results_of(replica.stream(messages, None))
 
 
 class FakeReplicas:

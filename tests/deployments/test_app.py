@@ -53,7 +53,7 @@ def run(*words: str) -> tuple[int, str]:
         (["model=embedded", "device=cuda:1"], ["device='cuda:1'", "cpu or cuda"]),
         (["model=embedded", "max_logit_rows=0"], ["max_logit_rows='0'", "equal to 1"]),
         (["model=embedded", "threads=many"], ["threads='many'", "integer"]),
-        (["model=embedded", "tensor_parallel=2"], ["tensor_parallel=2", "not served yet"]),
+        (["model=embedded", "tensor_parallel=3"], ["tensor_parallel=3", "one of 1, 2"]),
         (["model=embedded", "cuda_graphs=true"], ["cuda_graphs=True", "varlen"]),
         (["model=/nowhere/at/all"], ["/nowhere/at/all", "no such folder", "RAY_ADDRESS"]),
         (["model=tests"], ["tests", "config.json"]),

@@ -21,7 +21,6 @@ from dream.chat import TURN_END
 from dream.model.attention import PackedLayout
 from dream.model.loader import load_model
 from dream.text import TextTemplate
-from tests.deployments.fakes import filled
 from tests.dream.family import IM_END, MASK, MEMBERS, write_member
 
 CHAT = [
@@ -53,7 +52,7 @@ def numbered(seed: int, **fields: object) -> CanvasRequest:
 
 
 def fill(replica: DreamReplica, *messages: CanvasRequest) -> list[CanvasResult]:
-    results = asyncio.run(filled(replica, messages))
+    results = asyncio.run(replica.generate(messages))
     assert isinstance(results, list)
     return results
 

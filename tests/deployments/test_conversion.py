@@ -258,6 +258,8 @@ def test_every_key_of_a_response_is_dumped():
                 "diffusion": {
                     "seed": 5,
                     "resolved": resolved,
+                    "deadline_met": None,
+                    "timetable": None,
                     "trace": None,
                 },
             }

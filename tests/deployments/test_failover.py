@@ -19,7 +19,6 @@ from deployments.replica import DreamReplica, ReplicaConfig
 from dream import EngineConfig, Hole, SamplingParams
 from dream.errors import EngineError
 from dream.text import TextTemplate
-from tests.deployments.fakes import filled
 from tests.deployments.test_stream import messages
 
 CONFIG = ReplicaConfig(
@@ -167,10 +166,10 @@ def asked_for(id: str, num_tokens: int, **params: object) -> CanvasRequest:
 
 @pytest.mark.parametrize("view", [None, View(), View(mode="steps")])
 def test_a_canvas_that_a_stop_string_has_ended_stays_so(replicas, view):
-    (whole,) = asyncio.run(filled(replicas[0], [asked_for("a", 24)]))
+    (whole,) = asyncio.run(replicas[0].generate([asked_for("a", 24)]))
     stop = whole.holes[0].text[10:13]
     asked = replace(asked_for("a", 24), stop=(stop,))
-    (stopped,) = asyncio.run(filled(replicas[0], [asked]))
+    (stopped,) = asyncio.run(replicas[0].generate([asked]))
     num_items = len(told(Dying(replicas, []), [asked], view))
 
     for death in range(num_items + 2):

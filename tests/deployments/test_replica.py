@@ -14,7 +14,6 @@ from deployments.replica import DreamReplica, ReplicaConfig
 from dream import EngineConfig, Fixed, Hole, SamplingParams
 from dream.errors import EngineError
 from dream.text import Piece, TextTemplate
-from tests.deployments.fakes import filled
 
 CONFIG = ReplicaConfig(model="embedded", engine=EngineConfig(threads=1), max_token_forwards=100_000)
 
@@ -32,7 +31,7 @@ def canvas(id: str, *pieces: Piece, steps: int | None = None) -> CanvasRequest:
 
 
 def generate(replica: DreamReplica, *messages: CanvasRequest) -> list[CanvasResult] | Refusal:
-    return asyncio.run(filled(replica, messages))
+    return asyncio.run(replica.generate(messages))
 
 
 def test_canvases_come_back_filled_in_order(replica):
@@ -117,7 +116,7 @@ def test_every_size_of_a_growing_canvas_counts_in_the_budget(replica, asked, cos
 
 def test_cancelling_a_call_frees_its_canvases(replica):
     async def run() -> None:
-        call = asyncio.create_task(filled(replica, [canvas(str(i), Hole(150)) for i in range(3)]))
+        call = asyncio.create_task(replica.generate([canvas(str(i), Hole(150)) for i in range(3)]))
         await _until(lambda: replica.stats()["forward_passes"] >= forward_passes + 3)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -134,7 +133,7 @@ def test_cancelling_a_call_frees_its_canvases(replica):
 def test_calls_made_together_share_forwards(replica):
     async def run() -> None:
         await asyncio.gather(
-            *(filled(replica, [canvas(str(i), f"{i}: ", Hole(16))]) for i in range(8))
+            *(replica.generate([canvas(str(i), f"{i}: ", Hole(16))]) for i in range(8))
         )
 
     before = replica.stats()
@@ -150,7 +149,7 @@ def test_the_backlog_is_told_to_the_autoscaler_in_token_forwards(replica):
     assert replica.record_autoscaling_stats()["token_forwards_queued"] == 0
 
     async def run() -> float:
-        call = asyncio.create_task(filled(replica, [canvas("a", Hole(200))]))
+        call = asyncio.create_task(replica.generate([canvas("a", Hole(200))]))
         await _until(lambda: replica.stats()["requests"] == 1)
         backlog = replica.record_autoscaling_stats()["token_forwards_queued"]
         call.cancel()
@@ -202,7 +201,7 @@ def held(replica, monkeypatch) -> Iterator[threading.Event]:
 
 def test_the_event_loop_goes_on_while_text_is_encoded(replica, held):
     async def run() -> list[CanvasResult] | Refusal:
-        call = asyncio.create_task(filled(replica, [canvas("a")]))
+        call = asyncio.create_task(replica.generate([canvas("a")]))
         for _ in range(100):  # health checks and other calls get their turn
             await asyncio.sleep(0)
             replica.check_health()
@@ -218,7 +217,7 @@ def test_text_that_waits_to_be_encoded_is_bounded(replica, held, monkeypatch):
     half = [canvas(str(i), "x" * 100, Hole(2)) for i in range(4)]
 
     async def run() -> list[list[CanvasResult] | Refusal]:
-        calls = [asyncio.create_task(filled(replica, [message])) for message in half]
+        calls = [asyncio.create_task(replica.generate([message])) for message in half]
         await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         held.set()
         return await asyncio.gather(*calls)
@@ -243,12 +242,12 @@ def test_calls_that_were_cancelled_leave_room_to_encode(replica, held, monkeypat
 
     async def run() -> list[CanvasResult] | Refusal:
         message = canvas("a", "x" * 100, Hole(2))
-        call = asyncio.create_task(filled(replica, [message]))
+        call = asyncio.create_task(replica.generate([message]))
         await asyncio.sleep(0)
         call.cancel()
         await asyncio.wait([call])
         held.set()
-        return await filled(replica, [message])
+        return await replica.generate([message])
 
     assert isinstance(asyncio.run(run()), list)
 

@@ -24,7 +24,7 @@ from deployments.app import AppArgs, build_app
 from deployments.autoscaling import BacklogPolicy
 from deployments.replica import ReplicaConfig
 from dream import Engine, EngineConfig, memory
-from dream.engine import engine
+from dream.engine import startup
 from dream.errors import CheckpointError, MemoryExceeded
 
 FOLDER = Path(deployments.__file__).parent / "serve"
@@ -144,10 +144,10 @@ def test_the_cluster_plans_with_the_numbers_that_the_replica_is_refused_by(tmp_p
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
 
     assert memory.plan(memory.DREAM_7B, config) == planned
-    monkeypatch.setattr(engine, "free_memory", lambda device: planned.total - 1)
+    monkeypatch.setattr(startup, "free_memory", lambda device: planned.total - 1)
     with pytest.raises(MemoryExceeded, match=re.escape(str(planned))):
         Engine.from_pretrained(tmp_path, config)
-    monkeypatch.setattr(engine, "free_memory", lambda device: planned.total)
+    monkeypatch.setattr(startup, "free_memory", lambda device: planned.total)
     with pytest.raises(CheckpointError, match="safetensors"):
         Engine.from_pretrained(tmp_path, config)
 

@@ -16,7 +16,6 @@ from deployments.messages import CanvasRequest, CanvasUpdate, Refusal, View
 from deployments.replica import DreamReplica, ReplicaConfig
 from dream import EngineConfig, Hole, SamplingParams
 from dream.text import TextTemplate
-from tests.deployments.fakes import filled
 
 CONFIG = ReplicaConfig(model="embedded", engine=EngineConfig(threads=1), max_token_forwards=10**6)
 VIEWS = [View(), View(mode="steps"), View(mode="snapshots", every=2)]
@@ -76,7 +75,7 @@ def messages(draw: st.DrawFn) -> CanvasRequest:
 @given(message=messages(), view=st.sampled_from(VIEWS))
 def test_a_stream_adds_up_to_the_answer(replica, message, view):
     updates = told(replica, message, view)
-    (answer,) = asyncio.run(filled(replica, [message]))  # type: ignore[misc]
+    (answer,) = asyncio.run(replica.generate([message]))  # type: ignore[misc]
 
     result = updates[-1].result
     assert result is not None
@@ -136,11 +135,11 @@ def test_a_stop_string_ends_the_work_at_the_step_that_completes_it(replica):
     params = SamplingParams(steps=None, order="left_to_right", early_exit=False)
     puzzle = "S:1034/0402/2100/4021="
     asked = CanvasRequest(id="a", template=TextTemplate([puzzle, Hole(24)]), params=params)
-    (whole,) = asyncio.run(filled(replica, [asked]))  # type: ignore[misc]
+    (whole,) = asyncio.run(replica.generate([asked]))  # type: ignore[misc]
     stop = whole.holes[0].text[10:13]
     before = replica.stats()["requests"]
 
-    (stopped,) = asyncio.run(filled(replica, [replace(asked, stop=(stop,))]))  # type: ignore[misc]
+    (stopped,) = asyncio.run(replica.generate([replace(asked, stop=(stop,))]))  # type: ignore[misc]
 
     first = whole.holes[0].text.index(stop)
     assert stopped.holes[0].text == whole.holes[0].text[:first]
@@ -224,7 +223,7 @@ def test_log_probabilities_are_those_of_the_text_that_a_stop_string_cuts(replica
 
     for seed in range(6):
         asked = replace(cut, params=replace(params, seed=seed))
-        (result,) = asyncio.run(filled(replica, [asked]))  # type: ignore[misc]
+        (result,) = asyncio.run(replica.generate([asked]))  # type: ignore[misc]
         hole = result.holes[0]
         shown = b"".join(report.data for report in hole.logprobs).decode("utf-8", "replace")
         assert shown == hole.text
@@ -248,7 +247,7 @@ def test_an_answer_has_stopped_only_where_every_hole_has(replica):
         id="a", template=TextTemplate(pieces), params=params, stop=("12",), is_whole=True
     )
 
-    (result,) = asyncio.run(filled(replica, [asked]))  # type: ignore[misc]
+    (result,) = asyncio.run(replica.generate([asked]))  # type: ignore[misc]
 
     cut = [len(hole.text) < hole.num_tokens for hole in result.holes]
     assert any(cut)

@@ -7,17 +7,13 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
-import torch
 import torch.distributed as dist
-from safetensors.torch import save_file
 
 from dream import Engine, EngineConfig, InvalidRequest
-from dream.model.config import DreamConfig
 from dream.model.join import join_products
-from dream.model.modeling import DreamModel
-from jobs.train.model import config_json
 from tests.conftest import free_port
 from tests.models import request
+from tests.random_model import save_random_model
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([__name__])  # one import of torch for all processes
@@ -26,28 +22,7 @@ FORKS.set_forkserver_preload([__name__])  # one import of torch for all processe
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A random checkpoint with four key-value heads, in the official layout."""
-    config = DreamConfig(
-        vocab_size=512,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        intermediate_size=160,
-        max_position_embeddings=256,
-        rms_norm_eps=1e-6,
-        rope_theta=1e4,
-        mask_token_id=501,
-        eos_token_id=500,
-    )
-    torch.manual_seed(3)
-    model = DreamModel(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.15) if parameter.ndim == 2 else parameter.fill_(1)
-    path = tmp_path_factory.mktemp("parallel")
-    (path / "config.json").write_text(config_json(config))
-    save_file(dict(model.state_dict()), path / "model.safetensors")
-    return path
+    return save_random_model(tmp_path_factory.mktemp("parallel"))
 
 
 def fill(engine: Engine) -> list[list[int]]:

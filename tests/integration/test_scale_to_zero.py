@@ -19,8 +19,7 @@ SCALING = {
     "initial_replicas": 0,
     "upscale_delay_s": 0,
     "downscale_delay_s": 2,
-    "look_back_period_s": 2,
-    "metrics_interval_s": 0.5,
+    "look_back_period_s": 11,
     "policy": {"policy_function": "deployments.autoscaling:BacklogPolicy"},
 }
 

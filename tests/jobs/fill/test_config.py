@@ -42,9 +42,7 @@ SPECIAL = {"device": "cuda", "attention": "sdpa", "cuda_graphs": False}
 """Declared settings for which not every value of their type would do."""
 
 CHANGED = OF_JOB | {
-    name: SPECIAL.get(name, another(one))
-    for name, one in DECLARED.items()
-    if one.changes_tokens and name != "tensor_parallel"  # only 1 is possible in a job
+    name: SPECIAL.get(name, another(one)) for name, one in DECLARED.items() if one.changes_tokens
 }
 NEEDS = {
     "low_threshold": {"threshold": 0.9999},
@@ -69,7 +67,7 @@ UNCHANGED = {
 
 
 def test_every_setting_is_known_to_matter_or_not():
-    assert {*CHANGED, *UNCHANGED, "tensor_parallel"} == set(JobSpec.model_fields)
+    assert {*CHANGED, *UNCHANGED} == set(JobSpec.model_fields)
     assert set(UNCHANGED) == NEUTRAL
 
 
@@ -152,7 +150,7 @@ def test_paths_become_absolute_so_that_a_resume_runs_anywhere(tmp_path, monkeypa
         ({"order": "random", "alg": "origin"}, "alg 'origin' has no order"),
         ({"task": "translate"}, "task='translate' is not valid: 'generate' or 'infill'"),
         ({"seed": -1}, "seed=-1 is not valid: None or an integer 0.."),
-        ({"tensor_parallel": 2}, "tensor_parallel=2 is not valid: 1, as a replica"),
+        ({"tensor_parallel": 2, "dtype": "int8"}, "tensor_parallel=2 is not valid: 1 with dtype"),
         ({"max_logit_rows": 0}, "max_logit_rows=0 is not valid: an integer >= 1"),
         ({"cuda_graphs": True}, "cuda_graphs=True is not valid: false: graphs need varlen"),
         ({"limit": 0}, "limit=0 is not valid: greater than"),

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks.scaling import Scaled, efficiencies, main, scaled_table
+from benchmarks.replicas import Scaled, efficiencies, main, scaled_table
 
 
 def run_of(replicas: int, offered: float | None, cpu_s: float) -> Scaled:
@@ -37,7 +37,7 @@ def test_efficiency_is_work_for_a_processor_second_against_one_replica():
 def test_it_runs_through_http_and_records(tmp_path, capsys):
     main(["--replicas", "1", "2", "--loads", "0.5", "-n", "12", "--record", "test"], tmp_path)
 
-    (file,) = tmp_path.glob("scaling_test_*.json")
+    (file,) = tmp_path.glob("replicas_test_*.json")
     rows = json.loads(file.read_text())["rows"]
     assert [(row["replicas"], row["offered"]) for row in rows] == [
         (1, None),

@@ -1,0 +1,82 @@
+"""Through Serve: a replica over two ranks answers as one process does, and is replaced whole."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+from ray import serve
+from ray.util.state import list_actors
+
+from deployments.app import AppArgs, build_app
+from tests.cluster.processes import eventually, gone, groups_here
+from tests.conftest import free_port
+
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
+
+REPLACED_S = 120
+"""Most seconds from the death of a rank to the next answer, on a busy machine of two cores."""
+
+BODIES = [
+    {"prompt": "Once upon a time", "max_tokens": 24, "temperature": 0},
+    {"prompt": "The dog", "max_tokens": 16, "temperature": 0.8, "seed": 5, "n": 2},
+]
+
+
+def texts(url: str) -> list[str]:
+    """The choices of every body; the app is asked until it answers."""
+    found: list[str] = []
+    for body in BODIES:
+        answer = httpx.post(f"{url}/v1/completions", json=body | {"model": "embedded"}, timeout=60)
+        answer.raise_for_status()
+        found += [choice["text"] for choice in answer.json()["choices"]]
+    return found
+
+
+def answers(url: str) -> Callable[[], bool]:
+    def has_answered() -> bool:
+        try:
+            return len(texts(url)) == 3
+        except httpx.HTTPError:
+            return False
+
+    return has_answered
+
+
+def rank_pids() -> list[int]:
+    found = list_actors(filters=[("class_name", "=", "Rank"), ("state", "=", "ALIVE")])
+    return sorted(actor.pid for actor in found)
+
+
+def test_a_replica_over_two_ranks_answers_as_one_and_is_replaced_when_a_rank_dies(ray_local):
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    try:
+        serve.run(build_app(AppArgs(model="embedded")), name="whole")
+        expected = texts(url)
+        serve.delete("whole")
+        before = groups_here()
+
+        serve.run(build_app(AppArgs(model="embedded", tensor_parallel=2)), name="sharded")
+        assert texts(url) == expected
+        first = rank_pids()
+        assert len(first) == 2
+
+        os.kill(first[0], signal.SIGKILL)
+        began = time.monotonic()
+        assert gone(first)
+        assert eventually(lambda: len(rank_pids()) == 2, REPLACED_S)
+        assert eventually(answers(url), REPLACED_S - (time.monotonic() - began))
+        assert texts(url) == expected
+        assert eventually(lambda: groups_here() == before + 1)
+
+        second = rank_pids()
+        assert not set(first) & set(second)
+    finally:
+        serve.shutdown()
+    assert gone(second)
+    assert eventually(lambda: groups_here() == before)
