@@ -35,7 +35,7 @@ from dream import (
     StepEvent,
     Template,
 )
-from dream.engine.async_engine import made_apart
+from dream.engine.warm import made_apart
 from dream.memory import DType
 from dream.model.config import DreamConfig
 

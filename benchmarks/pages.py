@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.capacity_page import capacity_sections
 from benchmarks.markdown import Sections, filled
+from benchmarks.metric_tables import metric_sections
 from benchmarks.module_list import module_sections
 from benchmarks.option_tables import option_sections
 from benchmarks.performance_page import performance_sections
@@ -22,8 +24,10 @@ __all__ = ["DOCS", "PAGES", "main"]
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES: dict[str, Sections] = {
+    "capacity.md": capacity_sections(),
     "decoding.md": option_sections(SamplingParams),
     "engine-settings.md": option_sections(EngineConfig),
+    "metrics.md": metric_sections(),
     "performance.md": performance_sections(ROOT / "benchmarks/results"),
     "presets.md": preset_sections(),
     "reliability.md": reliability_sections(ROOT / "benchmarks/results"),

@@ -14,13 +14,13 @@ import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import Store
 
-from dream.engine.async_engine import warm_engine
 from dream.engine.canvases import Canvases
 from dream.engine.config import EngineConfig
 from dream.engine.engine import Engine
 from dream.engine.limits import Limits
 from dream.engine.startup import check_start, sampled_sha256
 from dream.engine.stats import EngineStats
+from dream.engine.warm import warm_engine
 from dream.errors import EngineError
 from dream.request import Completion, Request, StepEvent
 

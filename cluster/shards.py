@@ -9,11 +9,11 @@ from typing import Any
 
 from cluster.rank import Abort, Add, Close, Command, Replan, Report, Ticked
 from cluster.rank_group import RankGroup, Timeouts, start_ranks
-from dream.engine.async_engine import warm_engine
 from dream.engine.config import EngineConfig
 from dream.engine.limits import Limits
 from dream.engine.stats import EngineStats
 from dream.engine.step_engine import StepEngine
+from dream.engine.warm import warm_engine
 from dream.errors import EngineError, InvalidRequest
 from dream.growth import most_token_forwards
 from dream.request import Completion, Request, StepEvent

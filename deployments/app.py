@@ -155,7 +155,9 @@ def build_app(args: AppArgs) -> serve.Application:
     return bind_app(args, DreamReplica, Ingress)
 
 
-def bind_app(args: AppArgs, replica: type[DreamReplica], front: type) -> serve.Application:
+def bind_app(
+    args: AppArgs, replica: type[DreamReplica], front: type, num_replicas: int = 1
+) -> serve.Application:
     """The app of a replica and an ingress class, unchecked; those of a benchmark may differ."""
     engine = args.engine
     resources = replica_resources(
@@ -176,6 +178,8 @@ def bind_app(args: AppArgs, replica: type[DreamReplica], front: type) -> serve.A
         max_surge_percent=args.max_surge_percent,
         max_constructor_retry_count=args.start_attempts,
     )(replica)
+    if num_replicas > 1:
+        replicas = replicas.options(num_replicas=num_replicas)
     ingress = serve.deployment(
         name="Ingress",
         max_ongoing_requests=INGRESS_REQUESTS,

@@ -21,7 +21,7 @@ from dream import (
     SamplingParams,
     Template,
 )
-from dream.engine.async_engine import made_apart, warm_engine
+from dream.engine.warm import made_apart, warm_engine
 
 __all__ = ["Alone", "run_alone"]
 

@@ -28,7 +28,9 @@ _ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", **P
 
 
 @contextmanager
-def served(replica: type[DreamReplica], front: type = Ingress) -> Iterator[str]:
+def served(
+    replica: type[DreamReplica], front: type = Ingress, num_replicas: int = 1
+) -> Iterator[str]:
     """The URL of the app with these two classes and the embedded model's settings."""
     os.environ.update(_ENVIRONMENT)
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as temp:
@@ -45,7 +47,8 @@ def served(replica: type[DreamReplica], front: type = Ingress) -> Iterator[str]:
             port = _free_port()
             logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
             serve.start(http_options={"host": "127.0.0.1", "port": port})
-            serve.run(bind_app(AppArgs(model="embedded"), replica, front), name=APP)
+            app = bind_app(AppArgs(model="embedded"), replica, front, num_replicas)
+            serve.run(app, name=APP)
             yield f"http://127.0.0.1:{port}"
         finally:
             serve.shutdown()  # type: ignore[no-untyped-call]  # Serve leaves it without types

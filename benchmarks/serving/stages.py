@@ -25,7 +25,7 @@ from deployments.model_card import IngressConfig
 from deployments.replica import DreamReplica, ReplicaConfig
 from deployments.replica_client import ServeReplicas
 from dream import Completion, Engine, Request, StepEvent
-from dream.engine.async_engine import made_apart
+from dream.engine.warm import made_apart
 
 __all__ = ["PROBE", "StagedIngress", "StagedReplica"]
 

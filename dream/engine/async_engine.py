@@ -7,26 +7,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from dream.engine.config import EngineConfig
 from dream.engine.deadlines import Deadlines
-from dream.engine.engine import Engine
 from dream.engine.pace import Pace
 from dream.engine.stats import EngineStats
 from dream.engine.step_engine import StepEngine
 from dream.engine.step_times import StepTimes
 from dream.errors import DreamError, EngineError
 from dream.growth import most_token_forwards
-from dream.params import SamplingParams
 from dream.request import Completion, Request, StepEvent
-from dream.template import Hole, Template
 
-__all__ = ["AsyncEngine", "Closes", "made_apart", "warm_engine"]
+__all__ = ["AsyncEngine", "Closes"]
 
-T = TypeVar("T")
 Item = StepEvent | Completion | Exception
 
 Closes = Callable[[StepEvent], bool]
@@ -48,29 +41,6 @@ class _Caller:
             self.loop.call_soon_threadsafe(self.items.put_nowait, item)
         except RuntimeError:  # the caller's loop is closed: nobody waits for this any more
             return
-
-
-def made_apart(make: Callable[[], T]) -> T:
-    """What `make` returns, made in a thread that is gone afterwards.
-
-    OpenMP keeps a team of threads for each thread that has computed. With two teams on the same
-    cores neither spins for its next task, so that every small operation waits to be woken: an
-    engine that loads and warms up in the main thread then runs slower in its own.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(make).result()
-
-
-def warm_engine(model: str, config: EngineConfig) -> Engine:
-    """An engine that has run a request, made apart."""
-    return made_apart(lambda: _warmed(model, config))
-
-
-def _warmed(model: str, config: EngineConfig) -> Engine:
-    engine = Engine.from_pretrained(model, config)
-    params = SamplingParams(steps=2, seed=0)
-    engine.generate([Request(id="warm-up", template=Template([Hole(8)]), params=params)])
-    return engine
 
 
 ELASTIC_AFTER_S = 2.0

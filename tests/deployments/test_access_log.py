@@ -21,7 +21,7 @@ from tests.deployments.test_gate import bearer, calling, created
 FIELDS = {"time", "id", "method", "key", "route", "status", "prompt_tokens", "completion_tokens"}
 FIELDS |= {"steps", "token_forwards", "queue_ms", "denoise_ms", "total_ms", "is_stream"}
 FIELDS |= {"has_disconnected", "has_text", "error", "forward_passes", "first_text_ms"}
-FIELDS |= {"deadline_met", "cut_by"}
+FIELDS |= {"deadline_met", "cut_by", "priority"}
 
 
 @pytest.fixture
