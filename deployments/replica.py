@@ -33,9 +33,7 @@ from deployments.metric_sinks import sink_here
 from dream import AsyncEngine, Completion, EngineConfig, Request
 from dream.engine.facts import read_facts
 from dream.engine.step_engine import StepEngine
-from dream.errors import (
-    CheckpointError,
-)
+from dream.errors import CheckpointError, EngineError
 from dream.text import TextTemplate
 
 __all__ = ["DreamReplica", "ReplicaConfig"]
@@ -162,14 +160,18 @@ class DreamReplica:
         self._config = applied(self._start, self._config, user_config)
 
     def check_health(self) -> None:
-        """Raises when the engine's thread is dead or its step stalled: Serve replaces this actor.
+        """Raises when the engine is dead, stalled or has a silent rank: Serve replaces this actor.
 
-        With a stalled step every call in flight fails at once, since Serve waits for their end.
+        Every call in flight then fails at once, since Serve waits for their end.
         """
         age_s = self._engine.step_age_s
         if age_s > self._config.max_step_s:
             self._engine.abandon(f"its step takes {age_s:.0f} s already")
-        self._engine.check_health()
+        try:
+            self._engine.check_health()
+        except EngineError as error:
+            self._engine.abandon(str(error))
+            raise
 
     def close(self) -> None:
         """Ends the engine's thread; whoever still waits gets an EngineError."""
