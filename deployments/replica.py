@@ -18,7 +18,7 @@ from deployments.canvas_stream import EVENTS_S, CanvasStream
 from deployments.coalescing import coalesced
 from deployments.engine_metrics import CanvasTally, EngineMetrics
 from deployments.facts import card_of
-from deployments.failover import results_of
+from deployments.failover import ReplicaLost, results_of
 from deployments.letters import Letters
 from deployments.live import applied
 from deployments.messages import (
@@ -182,8 +182,14 @@ class DreamReplica:
     async def _admit(
         self, messages: Sequence[CanvasRequest], view: View | None
     ) -> list[CanvasStream] | Refusal:
-        """The canvases, checked and in tokens; nothing runs yet."""
-        self._engine.check_health()
+        """The canvases, checked and in tokens; nothing runs yet. ReplicaLost: the engine is dead.
+
+        Serve takes a while to see that; the call is not what has killed it.
+        """
+        try:
+            self._engine.check_health()
+        except EngineError as error:
+            raise ReplicaLost(str(error)) from error
         config = self._config
         requests = await self._admission.admit(
             messages, max_token_forwards=config.max_token_forwards, max_queue_s=config.timeout_s

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from deployments.failover import ReplicaLost
 from deployments.messages import CanvasRequest
 from deployments.replica import DreamReplica, ReplicaConfig
 from dream import EngineConfig, Hole, SamplingParams
@@ -68,7 +69,7 @@ def test_a_stalled_step_fails_the_health_check_and_every_call(gate):
         told = await until_unhealthy(replica)
         with pytest.raises(EngineError, match="given up"):
             await running
-        with pytest.raises(EngineError, match="step takes"):
+        with pytest.raises(ReplicaLost, match="step takes"):
             await replica.generate([ASKED])
         return told
 

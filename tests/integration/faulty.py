@@ -31,10 +31,11 @@ def deploy(
     timeout_s: float = 300.0,
     tensor_parallel: int = 1,
     front: str | None = None,
+    is_spread: bool = False,
 ) -> None:
     """The app with so many of each, at its own path.
 
-    front: a resource of the node where the ingress runs; replicas then run on a node each.
+    front: a resource of the node where the ingress runs. is_spread: not two of a kind on a node.
     """
     app = build_app(
         AppArgs(
@@ -42,14 +43,14 @@ def deploy(
         )
     )
     ingress = app._bound_deployment
-    replicas = ingress.init_args[0]._bound_deployment._deployment_config
-    replicas.num_replicas = num_replicas
+    replicas = ingress.init_args[0]._bound_deployment
+    replicas._deployment_config.num_replicas = num_replicas
     ingress._deployment_config.num_replicas = num_ingresses
+    if is_spread:
+        ingress._replica_config.max_replicas_per_node = 1
+        replicas._replica_config.max_replicas_per_node = 1
     if front is not None:
         ingress._replica_config.update(ray_actor_options={"resources": {front: 0.01}})
-        ingress.init_args[0]._bound_deployment._replica_config.update(
-            ray_actor_options={"num_cpus": 0.5}, max_replicas_per_node=1
-        )
     serve.run(app, name=APP, route_prefix=f"/{APP}")
 
 
