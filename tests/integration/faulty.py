@@ -18,7 +18,7 @@ from deployments.probes import replica_actors
 APP = "faulty"
 
 
-def until(is_so: Callable[[], bool], timeout_s: float = 90) -> None:
+def until(is_so: Callable[[], bool], timeout_s: float = 180) -> None:
     deadline = time.monotonic() + timeout_s
     while not is_so():
         assert time.monotonic() < deadline, "it did not come to pass in time"

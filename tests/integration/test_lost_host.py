@@ -17,8 +17,8 @@ from tests.integration.hosts import needed, private
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults]
 
-TIMEOUT_S = 300
-"""For the start of two nodes and an app, two rounds of requests, and the fault."""
+TIMEOUT_S = 600
+"""For the start of two nodes and an app, two rounds of requests, and the fault; usually 100."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,3 +48,11 @@ def test_a_cut_cable_loses_nothing():
     outcome = outcome_of("cut")
 
     assert (outcome.served, outcome.told, outcome.lost) == (outcome.requests, 0, 0)
+
+
+def test_a_cut_cable_to_an_ingress_loses_no_answer():
+    """Streams of the ingress behind the cable that have begun end with an error event."""
+    outcome = outcome_of("cut-ingress")
+
+    assert outcome.lost == 0
+    assert outcome.told <= outcome.requests // 2
