@@ -249,7 +249,7 @@ def test_at_one_and_a_half_times_saturation_nearly_all_deadlines_are_met():
     assert mean_size == 22
     assert server.met(arrivals) >= 0.95
     assert len(server.done) + len(server.refused) == 150
-    assert sum(in_time) / 150 <= 0.7
+    assert sum(in_time) / 150 <= 0.8
 
 
 def test_the_asynchronous_engine_plans_and_repeats():
