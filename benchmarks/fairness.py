@@ -37,6 +37,9 @@ RESULTS = Path(__file__).parent / "results"
 SMALL = 64
 LARGE = 200
 STEPS_BEHIND = 75
+PATIENCE_S = 3600.0
+"""So long that no work is refused because it would wait."""
+
 SHARE = 0.35
 """Of the rate at which the engine fills small requests: what the polite key asks for."""
 
@@ -56,6 +59,9 @@ class Load:
     seed: int = 0
 
 
+DEFAULTS = Load()
+
+
 def measure(max_num_batched_tokens: int, load: Load) -> Fairness:
     """What came of it at steps of so many tokens."""
     with tempfile.TemporaryDirectory() as folder, _keys(Path(folder) / "keys.json") as secrets:
@@ -64,6 +70,7 @@ def measure(max_num_batched_tokens: int, load: Load) -> Fairness:
                 "model": "embedded",
                 "max_num_batched_tokens": max_num_batched_tokens,
                 "keys": str(Path(folder) / "keys.json"),
+                "timeout_s": PATIENCE_S,
             }
         )
         with served(DreamReplica, args=args) as url:
@@ -73,9 +80,11 @@ def measure(max_num_batched_tokens: int, load: Load) -> Fairness:
 def main(words: Sequence[str] | None = None, results: Path = RESULTS) -> None:
     """Measure at each size of a step, print the page, and with --record write it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-n", type=int, default=Load.requests, help="polite requests of each run")
-    parser.add_argument("--greedy", type=int, default=Load.greedy, help="large ones in flight")
-    parser.add_argument("--prompts", type=int, default=Load.prompts, help="of what is behind")
+    parser.add_argument(
+        "-n", type=int, default=DEFAULTS.requests, help="polite requests of each run"
+    )
+    parser.add_argument("--greedy", type=int, default=DEFAULTS.greedy, help="large ones in flight")
+    parser.add_argument("--prompts", type=int, default=DEFAULTS.prompts, help="of what is behind")
     parser.add_argument(
         "--max-num-batched-tokens", dest="tokens", type=int, nargs="+", default=[256, 4096]
     )

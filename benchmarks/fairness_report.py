@@ -62,9 +62,7 @@ def text(about: Mapping[str, str], found: Sequence[Fairness]) -> str:
     return f"# Little work beside much\n\n{facts}\n\n{_body(found)}\n"
 
 
-def record(
-    name: str, about: Mapping[str, str], found: Sequence[Fairness], results: Path
-) -> Path:
+def record(name: str, about: Mapping[str, str], found: Sequence[Fairness], results: Path) -> Path:
     """Write the page and the numbers; their path without ending."""
     stem = results / f"fairness_{name}_{about['date'][:7].replace('-', '')}"
     results.mkdir(parents=True, exist_ok=True)
@@ -88,7 +86,13 @@ def _latest(results: Path) -> str:
 
 
 def _body(found: Sequence[Fairness]) -> str:
-    heads = ["`max_num_batched_tokens`", "polite requests/s", "p50 ms alone", "beside", "p99 ms alone"]
+    heads = [
+        "`max_num_batched_tokens`",
+        "polite requests/s",
+        "p50 ms alone",
+        "beside",
+        "p99 ms alone",
+    ]
     heads += ["beside", "p99 ratio", "lost", "one token, s alone", "behind large", "load average"]
     rows = []
     for one in found:
