@@ -9,7 +9,14 @@ from benchmarks.markdown import Sections, table
 
 __all__ = ["reliability_sections"]
 
-HEADS = ["fault", "machine", "faults", "requests", "served", "lost", "slowest, s"]
+NUMBERS = {
+    "faults": "faults",
+    "requests": "requests",
+    "served": "served",
+    "told": "ended with an error event",
+    "lost": "lost",
+}
+"""What is counted, by its name in the records, with the head of its column."""
 
 
 def reliability_sections(results: Path) -> Sections:
@@ -24,10 +31,8 @@ def _table(results: Path) -> str:
         machine = path.stem.removeprefix("faults_").replace("_", " ")
         for fault in sorted({line["fault"] for line in lines}):
             mine = [line for line in lines if line["fault"] == fault]
-            sums = [
-                str(sum(line[name] for line in mine))
-                for name in ("faults", "requests", "served", "lost")
-            ]
+            sums = [str(sum(line[name] for line in mine)) for name in NUMBERS]
             slowest = max(line["slowest_s"] for line in mine)
             rows.append([fault, machine, *sums, f"{slowest:.1f}"])
-    return table(HEADS, rows, num_numbers=5)
+    heads = ["fault", "machine", *NUMBERS.values(), "slowest, s"]
+    return table(heads, rows, num_numbers=len(NUMBERS) + 1)

@@ -14,7 +14,7 @@ from cluster.providers.base import Part, Yaml
 from cluster.settings import EngineSettings
 from cluster.spec import parse, read_shape, refusal
 
-__all__ = ["Settings", "render", "render_command", "up_command"]
+__all__ = ["PROXY", "Settings", "render", "render_command", "up_command"]
 
 
 class Settings(EngineSettings):
@@ -127,8 +127,11 @@ def _head_arguments(part: Part) -> str:
     return " ".join(word for word in words if word)
 
 
+PROXY = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=deployments.request_ids:proxy_middlewares"
+"""Has Serve's proxies give each request an id, and send it again where an ingress dies."""
+
+
 def _start(arguments: str) -> str:
     """The auth mode is explicit on every node: Ray's default differs between its commands."""
-    return (
-        f"export RAY_AUTH_MODE=token; ulimit -n 65536; ray start {arguments} --disable-usage-stats"
-    )
+    environment = f"export RAY_AUTH_MODE=token {PROXY}; ulimit -n 65536"
+    return f"{environment}; ray start {arguments} --disable-usage-stats"

@@ -25,7 +25,7 @@ MAX_FAILURES = 3
 
 
 class ReplicaLost(Exception):
-    """The replica that ran a call is dead, cannot be reached, or says nothing."""
+    """The replica of a call is dead, cannot be reached, says nothing, or has no engine any more."""
 
 
 def wait_s(number: int) -> float:

@@ -18,7 +18,7 @@ from deployments.canvas_stream import EVENTS_S, CanvasStream
 from deployments.coalescing import coalesced
 from deployments.engine_metrics import CanvasTally, EngineMetrics
 from deployments.facts import card_of
-from deployments.failover import results_of
+from deployments.failover import ReplicaLost, results_of
 from deployments.letters import Letters
 from deployments.live import applied
 from deployments.messages import (
@@ -33,9 +33,7 @@ from deployments.metric_sinks import sink_here
 from dream import AsyncEngine, Completion, EngineConfig, Request
 from dream.engine.facts import read_facts
 from dream.engine.step_engine import StepEngine
-from dream.errors import (
-    CheckpointError,
-)
+from dream.errors import CheckpointError, EngineError
 from dream.text import TextTemplate
 
 __all__ = ["DreamReplica", "ReplicaConfig"]
@@ -162,14 +160,18 @@ class DreamReplica:
         self._config = applied(self._start, self._config, user_config)
 
     def check_health(self) -> None:
-        """Raises when the engine's thread is dead or its step stalled: Serve replaces this actor.
+        """Raises when the engine is dead, stalled or has a silent rank: Serve replaces this actor.
 
-        With a stalled step every call in flight fails at once, since Serve waits for their end.
+        Every call in flight then fails at once, since Serve waits for their end.
         """
         age_s = self._engine.step_age_s
         if age_s > self._config.max_step_s:
             self._engine.abandon(f"its step takes {age_s:.0f} s already")
-        self._engine.check_health()
+        try:
+            self._engine.check_health()
+        except EngineError as error:
+            self._engine.abandon(str(error))
+            raise
 
     def close(self) -> None:
         """Ends the engine's thread; whoever still waits gets an EngineError."""
@@ -180,8 +182,14 @@ class DreamReplica:
     async def _admit(
         self, messages: Sequence[CanvasRequest], view: View | None
     ) -> list[CanvasStream] | Refusal:
-        """The canvases, checked and in tokens; nothing runs yet."""
-        self._engine.check_health()
+        """The canvases, checked and in tokens; nothing runs yet. ReplicaLost: the engine is dead.
+
+        Serve takes a while to see that; the call is not what has killed it.
+        """
+        try:
+            self._engine.check_health()
+        except EngineError as error:
+            raise ReplicaLost(str(error)) from error
         config = self._config
         requests = await self._admission.admit(
             messages, max_token_forwards=config.max_token_forwards, max_queue_s=config.timeout_s

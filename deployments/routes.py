@@ -72,7 +72,7 @@ CANVASES: tuple[Code, ...] = (
     "context_length_exceeded",
     "deadline_infeasible",
 )
-GENERATION = (*BODY, *CANVASES, *CARD)
+GENERATION: tuple[Code, ...] = (*BODY, *CANVASES, *CARD, "replica_lost")
 
 ROUTES: tuple[Route, ...] = (
     Route(

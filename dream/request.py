@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -62,6 +63,8 @@ class Request:
         if self.logprobs is not None and not _is_count(self.logprobs):
             allowed = f"None or an integer 0..{MAX_LOGPROBS}"
             raise InvalidRequest("logprobs", self.logprobs, allowed)
+        if self.deadline is not None and not math.isfinite(self.deadline):
+            raise InvalidRequest("deadline", self.deadline, "a finite number")
         object.__setattr__(self, "timetable", tuple((at, steps) for at, steps in self.timetable))
         if self.params.grow_to is not None:
             for name, default in (("timetable", ()), ("deadline", None), ("is_elastic", False)):

@@ -13,8 +13,9 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from cluster.errors import PlanError, SpecError
 from cluster.providers import PROVIDERS
-from cluster.render import render
+from cluster.render import PROXY, render
 from cluster.spec import parse
+from deployments.request_ids import PROXY_CALLBACK
 from dream.memory import DREAM_7B
 from tests.cluster.samples import LOCAL_OPTIONS, OPTIONS
 
@@ -77,7 +78,7 @@ def test_ray_is_started_with_the_token_a_closed_dashboard_and_a_head_without_wor
     config = yaml.safe_load(FILES[name])
     none = " --num-cpus=0 --num-gpus=0" if name == "local" else ""
     before, after = (
-        "export RAY_AUTH_MODE=token; ulimit -n 65536; ray start",
+        f"export RAY_AUTH_MODE=token {PROXY}; ulimit -n 65536; ray start",
         "--disable-usage-stats",
     )
     head = f"--head --port=6379 --dashboard-host=127.0.0.1{none}"
@@ -180,3 +181,7 @@ def test_a_private_key_is_passed_on_only_if_given():
     text = render("local", {**LOCAL_OPTIONS, "ssh_private_key": "~/.ssh/key"})
 
     assert yaml.safe_load(text)["auth"]["ssh_private_key"] == "~/.ssh/key"
+
+
+def test_proxies_of_a_cluster_have_the_middleware_of_a_laptop():
+    assert PROXY_CALLBACK.items() == {tuple(PROXY.split("="))}

@@ -124,6 +124,7 @@ PROVOKE: Mapping[str, Callable[[TestClient, FakeReplicas], object]] = {
     "unknown_parameter": lambda client, _: complete(client, frobnicate=1),
     "unsupported_parameter": lambda client, _: complete(client, logit_bias={"1": 1}),
     "context_length_exceeded": refused("context_length_exceeded", "template"),
+    "deadline_infeasible": refused("deadline_infeasible", "deadline_ms"),
     "compute_budget_exceeded": refused("compute_budget_exceeded", None),
     "model_not_found": lambda client, _: complete(client, model="other"),
     "not_found": lambda client, _: client.get("/nothing"),

@@ -10,6 +10,7 @@ from deployments.errors import KINDS, ApiError, Code, error_response
 STATUSES = {
     "compute_budget_exceeded": 400,
     "context_length_exceeded": 400,
+    "deadline_infeasible": 400,
     "internal_error": 500,
     "invalid_api_key": 401,
     "invalid_json": 400,

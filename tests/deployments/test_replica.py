@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from deployments import encoding
+from deployments.failover import ReplicaLost
 from deployments.messages import CanvasRequest, CanvasResult, Refusal
 from deployments.replica import DreamReplica, ReplicaConfig
 from dream import EngineConfig, Fixed, Hole, SamplingParams
@@ -174,7 +175,7 @@ def test_a_dead_engine_fails_the_health_check_and_every_call():
 
     with pytest.raises(EngineError):
         replica.check_health()
-    with pytest.raises(EngineError):
+    with pytest.raises(ReplicaLost):
         generate(replica, canvas("a"))
 
 

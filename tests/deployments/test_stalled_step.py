@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 
+from deployments.failover import ReplicaLost
 from deployments.messages import CanvasRequest
 from deployments.replica import DreamReplica, ReplicaConfig
 from dream import EngineConfig, Hole, SamplingParams
+from dream.engine.step_engine import StepEngine
 from dream.errors import EngineError
 from dream.text import TextTemplate
 
@@ -66,11 +69,47 @@ def test_a_stalled_step_fails_the_health_check_and_every_call(gate):
         told = await until_unhealthy(replica)
         with pytest.raises(EngineError, match="given up"):
             await running
-        with pytest.raises(EngineError, match="step takes"):
+        with pytest.raises(ReplicaLost, match="step takes"):
             await replica.generate([ASKED])
         return told
 
     assert "step takes" in asyncio.run(run())
+
+    gate.is_open.set()
+    replica.close()
+
+
+class Ranked(DreamReplica):
+    """Its engine may say that a rank is silent, as one over several processes does."""
+
+    is_silent = False
+
+    def load(self, config: ReplicaConfig) -> StepEngine:
+        engine = super().load(config)
+
+        def check_health() -> None:
+            if self.is_silent:
+                raise EngineError("no sign of life from rank 1")
+
+        setattr(engine, "check_health", check_health)  # noqa: B010
+        return engine
+
+
+def test_a_silent_rank_fails_every_call_at_once(gate):
+    replica = Ranked(replace(CONFIG, max_step_s=1000.0))
+
+    async def run() -> str:
+        gate.has_arrived.clear()
+        gate.is_open.clear()
+        running = asyncio.create_task(replica.generate([ASKED]))
+        await asyncio.to_thread(gate.has_arrived.wait, 60)
+        replica.is_silent = True
+        told = await until_unhealthy(replica)
+        with pytest.raises(EngineError, match="given up: no sign of life"):
+            await running
+        return told
+
+    assert "rank 1" in asyncio.run(run())
 
     gate.is_open.set()
     replica.close()

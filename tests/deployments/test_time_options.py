@@ -20,7 +20,7 @@ from deployments.replica import DreamReplica, ReplicaConfig
 from deployments.requests import CompletionRequest
 from dream import EngineConfig, Hole, SamplingParams
 from dream.text import TextTemplate
-from tests.deployments.fakes import URL, FakeReplicas, filled
+from tests.deployments.fakes import URL, FakeReplicas
 from tests.deployments.test_api import CONFIG
 
 BODY = {"model": "org/dream", "prompt": "x", "max_tokens": 32}
@@ -101,7 +101,7 @@ def test_requests_say_whose_they_are_and_a_batch_key_cannot_hurry(tmp_path):
     replicas = FakeReplicas()
     found = []
     for name, asked in [("one", None), ("one", "batch"), ("two", None), ("two", "interactive")]:
-        body = BODY | {"diffusion": {"priority": asked} if asked else {}}
+        body = BODY | {"max_tokens": 3, "diffusion": {"priority": asked} if asked else {}}
         headers = {"authorization": f"Bearer {keys[name]}"}
         answer = client(replicas, GateConfig(keys=str(path))).post(
             "/v1/completions", json=body, headers=headers
@@ -138,7 +138,7 @@ def test_a_deadline_that_cannot_be_met_is_refused_before_anything_runs(replica):
         time_left_s=0.001,
     )
 
-    refusal = asyncio.run(filled(replica, [message]))
+    refusal = asyncio.run(replica.generate([message]))
 
     assert isinstance(refusal, Refusal)
     assert (refusal.code, refusal.field) == ("deadline_infeasible", "deadline_ms")
@@ -155,7 +155,7 @@ def test_a_request_that_was_accepted_once_is_never_too_late(replica):
         is_accepted=True,
     )
 
-    (result,) = asyncio.run(filled(replica, [message]))
+    (result,) = asyncio.run(replica.generate([message]))
 
     assert result.is_in_time is False
     assert result.usage.steps == 10
@@ -174,7 +174,7 @@ def test_what_a_deadline_made_of_a_request_is_repeated_by_its_timetable(
         min_steps=min_steps,
         time_left_s=left_ms / 1000,
     )
-    answer = asyncio.run(filled(replica, [message]))
+    answer = asyncio.run(replica.generate([message]))
     if isinstance(answer, Refusal):
         assert answer.code == "deadline_infeasible"
         return
@@ -184,7 +184,7 @@ def test_what_a_deadline_made_of_a_request_is_repeated_by_its_timetable(
     timetable = result.usage.timetable
     assert all(min_steps <= steps <= 40 for _, steps in timetable)
     again = replace(message, time_left_s=None, min_steps=1, timetable=timetable)
-    (repeated,) = asyncio.run(filled(replica, [again]))
+    (repeated,) = asyncio.run(replica.generate([again]))
 
     assert repeated.holes == result.holes
     assert repeated.usage == result.usage

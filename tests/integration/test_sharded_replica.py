@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -12,8 +13,10 @@ import pytest
 from ray import serve
 
 from deployments.app import AppArgs, build_app
+from dream.model.loader import resolve
 from tests.cluster.processes import actors_here, eventually, gone, groups_here
 from tests.conftest import free_port
+from tests.random_model import save_random_model
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults]
 
@@ -78,3 +81,24 @@ def test_a_replica_over_two_ranks_answers_as_one_and_is_replaced_when_a_rank_die
         serve.shutdown()
     assert gone(second)
     assert eventually(lambda: groups_here() == before)
+
+
+def test_a_replica_over_four_ranks_answers_as_one(ray_local, tmp_path):
+    """A random model, because the embedded one has two key-value heads; its tokenizer is that."""
+    folder = save_random_model(tmp_path / "four")
+    for name in ("merges.txt", "tokenizer_config.json", "vocab.json"):
+        shutil.copy(resolve("embedded") / name, folder / name)
+    args = AppArgs(model=str(folder), model_id="embedded", max_model_len=200)
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    try:
+        serve.run(build_app(args), name="whole")
+        expected = texts(url)
+        serve.delete("whole")
+
+        serve.run(build_app(args.model_copy(update={"tensor_parallel": 4})), name="sharded")
+
+        assert texts(url) == expected
+        assert len(rank_pids()) == 4
+    finally:
+        serve.shutdown()
