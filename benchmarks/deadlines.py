@@ -17,6 +17,7 @@ import os
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -68,7 +69,7 @@ def main(words: Sequence[str] | None = None, results: Path = RESULTS) -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="in which requests arrive")
     parser.add_argument("--multiple", type=float, default=5.0, help="deadline, of the time alone")
     parser.add_argument("--rounds", type=int, default=10, help="of each size, before")
-    parser.add_argument("--max-num-batched-tokens", dest="tokens", type=int, default=512)
+    parser.add_argument("--max-num-batched-tokens", dest="tokens", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--record", metavar="NAME", help="write the results")
     given = parser.parse_args(words)
@@ -99,6 +100,7 @@ async def _measure(
     setting = Setting(
         max_num_batched_tokens=args.engine.max_num_batched_tokens,
         saturation_per_s=rate,
+        saturation_after_per_s=0.0,
         offered=OVERLOAD,
         floor_load=OVERLOAD / FLOOR,
         seconds=seconds,
@@ -114,7 +116,7 @@ async def _measure(
             for at, size in arrivals
         ]
         found.append(await _serve(url, calls, [due_s[size] for _, size in arrivals], has_deadlines))
-    return setting, found
+    return replace(setting, saturation_after_per_s=await _saturation(url, rounds)), found
 
 
 async def _alone(url: str, rounds: int) -> Mapping[int, float]:

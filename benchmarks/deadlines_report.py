@@ -22,11 +22,12 @@ class Setting:
     """What was offered. offered, floor_load: shares of the rate at saturation.
 
     floor_load: if every request runs its fewest steps. multiple: deadline, in times alone.
-    load_average: of the machine before the load.
+    saturation_after_per_s: measured again at the end. load_average: of the machine before the load.
     """
 
     max_num_batched_tokens: int
     saturation_per_s: float
+    saturation_after_per_s: float
     offered: float
     floor_load: float
     seconds: float
@@ -117,7 +118,8 @@ def _setting(one: Setting) -> str:
     alone = ", ".join(f"{size} in {ms:,.0f}" for size, ms in one.alone_ms.items())
     return (
         f"Saturation: {one.saturation_per_s:.2f} requests/s at steps of at most "
-        f"{one.max_num_batched_tokens} tokens. Offered: {one.offered:g} of that for "
+        f"{one.max_num_batched_tokens} tokens ({one.saturation_after_per_s:.2f} measured again at "
+        f"the end). Offered: {one.offered:g} of that for "
         f"{one.seconds:g} s, each request due within {one.multiple:g} times its time alone; all at "
         f"their fewest steps are {one.floor_load:g} of saturation. Alone, tokens in ms: {alone}. "
         f"Load average before: {one.load_average:.1f}."
