@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.capacity_page import capacity_sections
+from benchmarks.deadlines_report import deadline_sections
+from benchmarks.fairness_report import fairness_sections
 from benchmarks.markdown import Sections, filled
 from benchmarks.metric_tables import metric_sections
 from benchmarks.module_list import module_sections
@@ -25,8 +27,10 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES: dict[str, Sections] = {
     "capacity.md": capacity_sections(),
+    "deadlines.md": deadline_sections(ROOT / "benchmarks/results"),
     "decoding.md": option_sections(SamplingParams),
     "engine-settings.md": option_sections(EngineConfig),
+    "fairness.md": fairness_sections(ROOT / "benchmarks/results"),
     "metrics.md": metric_sections(),
     "performance.md": performance_sections(ROOT / "benchmarks/results"),
     "presets.md": preset_sections(),

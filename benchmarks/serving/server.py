@@ -24,14 +24,19 @@ APP = "dream"
 REPLICAS: dict[str, type[DreamReplica]] = {"null": NullReplica, "embedded": DreamReplica}
 """What stands behind the ingress, by the name of `--serve`."""
 
+EMBEDDED = AppArgs(model="embedded")
+
 _ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", **PROXY_CALLBACK}
 
 
 @contextmanager
 def served(
-    replica: type[DreamReplica], front: type = Ingress, num_replicas: int = 1
+    replica: type[DreamReplica],
+    front: type = Ingress,
+    num_replicas: int = 1,
+    args: AppArgs = EMBEDDED,
 ) -> Iterator[str]:
-    """The URL of the app with these two classes and the embedded model's settings."""
+    """The URL of the app with these two classes, and the embedded model by default."""
     os.environ.update(_ENVIRONMENT)
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as temp:
         ray.init(
@@ -47,7 +52,7 @@ def served(
             port = _free_port()
             logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
             serve.start(http_options={"host": "127.0.0.1", "port": port})
-            app = bind_app(AppArgs(model="embedded"), replica, front, num_replicas)
+            app = bind_app(args, replica, front, num_replicas)
             serve.run(app, name=APP)
             yield f"http://127.0.0.1:{port}"
         finally:

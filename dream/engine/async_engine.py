@@ -250,6 +250,7 @@ class AsyncEngine:
 
     def _finish(self, completion: Completion) -> None:
         if (caller := self._forget(completion.id)) is not None:
+            self._deadlines.learn(caller.request, completion)
             caller.emit(completion)
 
     def _forget(self, request_id: str) -> _Caller | None:

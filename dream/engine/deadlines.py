@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from dream.engine.pace import Pace
+from dream.engine.pass_ratios import PassRatios
 from dream.errors import DeadlineInfeasible
-from dream.request import Request, StepEvent
+from dream.request import Completion, Request, StepEvent
 
 __all__ = ["Deadlines", "Work", "finish_times"]
 
@@ -91,9 +92,14 @@ class _Tracked:
         steps = fewest + round(share * (wanted - fewest))
         return min(self.steps, max(steps, self.done + 1))
 
-    def work(self, share: float) -> Work:
-        """What is left to run with this share; a step fills one mask at least."""
-        passes = min(self.num_masked, self.with_share(share) - self.done)
+    def work(self, share: float, ratios: PassRatios) -> Work:
+        """What is left to run with this share.
+
+        A pass fills one mask at least. A rule usually ends sooner, but fewer steps than asked for
+        are run to the last.
+        """
+        most = min(self.num_masked, max(0, _wanted(self.request) - self.done))
+        passes = min(self.with_share(share) - self.done, ratios.expected(self.request, most))
         return Work(self.request.template.num_tokens, passes)
 
 
@@ -114,6 +120,7 @@ class Deadlines:
         self._max_tokens = max_tokens
         self._elastic_after_s = elastic_after_s
         self._clock = clock
+        self._ratios = PassRatios()
         self._lock = threading.Lock()
         self._tracked: dict[str, _Tracked] = {}
         self._look_at = 0.0
@@ -153,6 +160,10 @@ class Deadlines:
             one.done, one.steps = event.step + 1, min(one.steps, event.steps)
             one.num_masked -= len(event.positions)
 
+    def learn(self, request: Request, completion: Completion) -> None:
+        """A request has ended, with a deadline or without: see how many passes its rule needs."""
+        self._ratios.observe(request, completion)
+
     def forget(self, request_id: str) -> None:
         """A request is over."""
         with self._lock:
@@ -190,7 +201,9 @@ class Deadlines:
     ) -> set[str]:
         """Requests that would miss their deadline; those that are lost run the fewest steps."""
         in_order = sorted(tracked, key=lambda one: one.deadline)
-        work = [one.work(0.0 if one.request.id in lost else share) for one in in_order]
+        shares = [0.0 if one.request.id in lost else share for one in in_order]
+        pairs = zip(in_order, shares, strict=True)
+        work = [one.work(its_share, self._ratios) for one, its_share in pairs]
         times = finish_times(work, self._pace.step_seconds, self._max_tokens, others)
         now = self._clock()
         return {
