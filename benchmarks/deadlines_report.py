@@ -80,8 +80,8 @@ def record(
     stem = results / f"deadlines_{name}_{about['date'][:7].replace('-', '')}"
     results.mkdir(parents=True, exist_ok=True)
     stem.with_suffix(".md").write_text(text(about, setting, found), encoding="utf-8")
-    values = {"about": dict(about), "setting": asdict(setting)}
-    values["rows"] = [asdict(one) for one in found]
+    rows = [asdict(one) for one in found]
+    values = {"about": dict(about), "setting": asdict(setting), "rows": rows}
     stem.with_suffix(".json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     return stem
 

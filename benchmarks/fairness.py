@@ -122,13 +122,15 @@ async def _measure(
         beside = await _polite(url, polite, rate, load)
         for task in tasks:
             task.cancel()
+    behind = await _behind(url, polite, load)
     return Fairness(
         max_num_batched_tokens=max_num_batched_tokens,
         load_average=load_average,
+        load_average_after=os.getloadavg()[0],
         requests_per_s=rate,
         alone=alone,
         beside=beside,
-        behind=await _behind(url, polite, load),
+        behind=behind,
     )
 
 

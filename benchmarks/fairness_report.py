@@ -40,11 +40,12 @@ class Behind:
 class Fairness:
     """What was measured at one size of a step. requests_per_s: of the polite key.
 
-    load_average: of the machine before.
+    load_average, load_average_after: of the machine. This load alone is about 2.
     """
 
     max_num_batched_tokens: int
     load_average: float
+    load_average_after: float
     requests_per_s: float
     alone: Beside
     beside: Beside
@@ -78,7 +79,9 @@ def fairness_sections(results: Path) -> Sections:
 
 
 def _latest(results: Path) -> str:
-    values = json.loads(max(results.glob("fairness_*.json")).read_text(encoding="utf-8"))
+    if not (paths := sorted(results.glob("fairness_*.json"))):
+        return "`python -m benchmarks.fairness --record NAME` writes this table; none is recorded."
+    values = json.loads(paths[-1].read_text(encoding="utf-8"))
     found = TypeAdapter(list[Fairness]).validate_python(values["rows"])
     about = values["about"]
     origin = f"`{about['command']}`, {about['date']}, {about['processor']}, {about['cores']} cores."
@@ -100,7 +103,10 @@ def _body(found: Sequence[Fairness]) -> str:
         cells += [f"{one.alone.p50_ms:,.0f}", f"{one.beside.p50_ms:,.0f}"]
         cells += [f"{one.alone.p99_ms:,.0f}", f"{one.beside.p99_ms:,.0f}", f"{one.ratio:.2f}"]
         cells += [f"{one.alone.lost + one.beside.lost}", f"{one.behind.alone_s:.2f}"]
-        cells += [f"{one.behind.behind_s:.2f}", f"{one.load_average:.1f}"]
+        cells += [
+            f"{one.behind.behind_s:.2f}",
+            f"{one.load_average:.1f} to {one.load_average_after:.1f}",
+        ]
         rows.append(cells)
     return f"{table(heads, rows, len(heads))}\n\n{_verdict(found)}"
 

@@ -44,6 +44,7 @@ ABOUT = {"date": "2026-11-22", "command": "c", "processor": "p", "cores": "2"}
 FAIR = Fairness(
     max_num_batched_tokens=256,
     load_average=1.0,
+    load_average_after=2.0,
     requests_per_s=0.5,
     alone=Beside(requests=10, lost=0, p50_ms=500, p99_ms=1000),
     beside=Beside(requests=10, lost=0, p50_ms=700, p99_ms=1400),
