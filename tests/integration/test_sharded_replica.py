@@ -15,13 +15,15 @@ from ray import serve
 from deployments.app import AppArgs, build_app
 from dream.model.loader import resolve
 from tests.cluster.processes import actors_here, eventually, gone, groups_here
-from tests.conftest import free_port
 from tests.random_model import save_random_model
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults]
 
 REPLACED_S = 120
 """Most seconds from the death of a rank to the next answer, on a busy machine of two cores."""
+
+PATH = "/sharded"
+"""Beside the app that every test of the session shares."""
 
 BODIES = [
     {"prompt": "Once upon a time", "max_tokens": 24, "temperature": 0},
@@ -53,16 +55,16 @@ def rank_pids() -> list[int]:
     return actors_here("Rank")
 
 
-def test_a_replica_over_two_ranks_answers_as_one_and_is_replaced_when_a_rank_dies(ray_local):
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
+def test_a_replica_over_two_ranks_answers_as_one_and_is_replaced_when_a_rank_dies(server):
+    url = f"{server.url}{PATH}"
+    before = groups_here()
     try:
-        serve.run(build_app(AppArgs(model="embedded")), name="whole")
+        serve.run(build_app(AppArgs(model="embedded")), name="whole", route_prefix=PATH)
         expected = texts(url)
         serve.delete("whole")
-        before = groups_here()
 
-        serve.run(build_app(AppArgs(model="embedded", tensor_parallel=2)), name="sharded")
+        app = build_app(AppArgs(model="embedded", tensor_parallel=2))
+        serve.run(app, name="sharded", route_prefix=PATH)
         assert texts(url) == expected
         first = rank_pids()
         assert len(first) == 2
@@ -78,27 +80,28 @@ def test_a_replica_over_two_ranks_answers_as_one_and_is_replaced_when_a_rank_die
         second = rank_pids()
         assert not set(first) & set(second)
     finally:
-        serve.shutdown()
+        serve.delete("whole")
+        serve.delete("sharded")
     assert gone(second)
     assert eventually(lambda: groups_here() == before)
 
 
-def test_a_replica_over_four_ranks_answers_as_one(ray_local, tmp_path):
+def test_a_replica_over_four_ranks_answers_as_one(server, tmp_path):
     """A random model, because the embedded one has two key-value heads; its tokenizer is that."""
     folder = save_random_model(tmp_path / "four")
     for name in ("merges.txt", "tokenizer_config.json", "vocab.json"):
         shutil.copy(resolve("embedded") / name, folder / name)
     args = AppArgs(model=str(folder), model_id="embedded", max_model_len=200)
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    sharded = args.model_copy(update={"tensor_parallel": 4})
+    url = f"{server.url}/four"
     try:
-        serve.run(build_app(args), name="whole")
+        serve.run(build_app(args), name="four", route_prefix="/four")
         expected = texts(url)
-        serve.delete("whole")
+        serve.delete("four")
 
-        serve.run(build_app(args.model_copy(update={"tensor_parallel": 4})), name="sharded")
+        serve.run(build_app(sharded), name="four", route_prefix="/four")
 
         assert texts(url) == expected
         assert len(rank_pids()) == 4
     finally:
-        serve.shutdown()
+        serve.delete("four")
