@@ -15,6 +15,9 @@ __all__ = ["FairQueue"]
 SHARE_OF_LONGEST_WAIT = 8
 """One part in eight is for the key that has waited longest, whatever the keys have used."""
 
+START_OF_NEW = 4
+"""A key that nothing is known of starts one part in four of `quantum` before the others."""
+
 MOST_GONE = 10_000
 """Keys without work whose use is remembered, at most."""
 
@@ -40,11 +43,12 @@ class _Key:
 class FairQueue:
     """The canvases of one priority: fair queueing of keys by the token-forwards that they used.
 
-    The key that has used least leads the next step. A key that comes, or comes back, starts
-    `quantum` behind the least of the others, or where it was if that is more. So a key that needs
-    less than its part is served at once, up to `quantum` token-forwards; one that always has work
-    gets its part at least, and what others leave. A key that was alone, or joined steps of others,
-    pays for at most `quantum` and a step of that.
+    The key that has used least leads the next step. A key that comes back starts where it was, but
+    at most `quantum` behind the least of the others; a new one starts a quarter of that behind.
+    So a key that needs less than its part is served at once, up to `quantum` token-forwards; one
+    that always has work gets its part at least, and what others leave. A key that was alone, or
+    joined steps of others, pays for at most `quantum` and a step of that. Where nobody has work,
+    all is forgotten.
 
     Of keys that have used less than their part, the one with the earliest deadline leads. One part
     in eight is for the key that has waited longest, so that new keys starve nobody.
@@ -53,6 +57,7 @@ class FairQueue:
     def __init__(self, step_tokens: int, quantum: int) -> None:
         self._step_tokens = step_tokens
         self._quantum = quantum
+        self._start = max(1, quantum // START_OF_NEW)
         self._keys: dict[str, _Key] = {}
         self._ranked: list[_Key] = []
         self._with_deadlines: dict[str, _Key] = {}
@@ -125,8 +130,9 @@ class FairQueue:
 
     def _join(self, name: str) -> _Key:
         self._advance()
-        least = self._least_used - self._quantum
-        used = max(self._gone.pop(name, least), least)
+        is_first, least = not self._keys, self._least_used
+        used = self._gone.pop(name, least if is_first else least - self._start)
+        used = max(used, least - self._quantum)
         self._num_turns += 1
         key = _Key(name, KeyQueue(self._step_tokens, self._quantum), used, self._num_turns)
         self._keys[name] = key
@@ -138,12 +144,10 @@ class FairQueue:
         del self._keys[key.name]
         self._unrank(key)
         self._gone[key.name] = key.used
-        while self._gone and (len(self._gone) > MOST_GONE or self._is_first_gone_like_new()):
+        if not self._keys:
+            self._gone.clear()
+        elif len(self._gone) > MOST_GONE:
             del self._gone[next(iter(self._gone))]
-
-    def _is_first_gone_like_new(self) -> bool:
-        used = next(iter(self._gone.values()))
-        return not self._keys or used <= self._least_used - self._quantum
 
     def _use(self, key: _Key, num_tokens: int) -> None:
         """Count tokens of a key, which then is the one that waited least."""
