@@ -26,12 +26,15 @@ from cluster.topology import replica_resources
 from dream.engine.config import EngineConfig
 from dream.errors import DreamError, EngineError
 
-__all__ = ["RankGroup", "Timeouts", "start_ranks"]
+__all__ = ["TICK_S", "RankGroup", "Timeouts", "start_ranks"]
 
 _as_actor = ray.remote(concurrency_groups={HEALTH: 1})  # type: ignore[call-overload]
 
 FAILURE_WINDOW_S = 1.0
 """After the first failure the others are looked at for so long, as one takes others along."""
+
+TICK_S = 120.0
+"""How long a step may take, if nobody says otherwise."""
 
 PING_EVERY_S = 1.0
 """Signs of life are not asked for more often."""
@@ -48,7 +51,7 @@ class Timeouts:
 
     place_s: float = 600.0
     start_s: float = 1800.0
-    tick_s: float = 120.0
+    tick_s: float = TICK_S
     ping_s: float = 30.0
     leave_s: float = 5.0
 

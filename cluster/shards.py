@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.rank import Abort, Add, Close, Command, Replan, Report, Ticked
-from cluster.rank_group import RankGroup, Timeouts, start_ranks
+from cluster.rank_group import TICK_S, RankGroup, Timeouts, start_ranks
 from dream.engine.config import EngineConfig
 from dream.engine.limits import Limits
 from dream.engine.stats import EngineStats
@@ -21,10 +21,13 @@ from dream.request import Completion, Request, StepEvent
 __all__ = ["ShardedEngine", "sharded_engine", "start_engine"]
 
 
-def start_engine(model: str, config: EngineConfig) -> StepEngine:
-    """A warmed engine: in this process, or in one for each part of the weights."""
+def start_engine(model: str, config: EngineConfig, max_step_s: float = TICK_S) -> StepEngine:
+    """A warmed engine: in this process, or in one for each part of the weights.
+
+    max_step_s: after so long without an end of its step it counts as stalled.
+    """
     if config.tensor_parallel > 1:
-        return sharded_engine(model, config)
+        return sharded_engine(model, config, Timeouts(tick_s=max_step_s))
     return warm_engine(model, config)
 
 

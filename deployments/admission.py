@@ -69,10 +69,11 @@ class Admission:
 
         max_token_forwards: of one call. max_queue_s: of work that may wait.
         """
+        now = self._engine.clock()
         try:
             templates = await self._encoder.encode([message.canvas for message in messages])
             requests = [
-                self._request(message, template)
+                self._request(message, template, now)
                 for message, template in zip(messages, templates, strict=True)
             ]
             cost = sum(most_token_forwards(request) for request in requests)
@@ -105,9 +106,9 @@ class Admission:
         """End the tokeniser's thread."""
         self._encoder.close()
 
-    def _request(self, message: CanvasRequest, template: Template) -> Request:
+    def _request(self, message: CanvasRequest, template: Template, now: float) -> Request:
         stop_ids = [self._tokenizer.token_id(name) for name in message.stop_tokens]
-        request = to_request(message, template, stop_ids, self._engine.clock())
+        request = to_request(message, template, stop_ids, now)
         self._engine.check(request)
         return request
 

@@ -89,7 +89,7 @@ class AppArgs(BaseModel):
     preset: PresetName | None = None
     num_cpus: Annotated[float, Field(gt=0)] = 1.0
     start_attempts: Count = 1
-    max_ongoing_requests: Count = 64
+    max_ongoing_requests: Count = 1024
     max_queued_requests: Count = 256
     max_token_forwards: Count = 2048 * 1024
     max_body_bytes: Count = 256 * 1024

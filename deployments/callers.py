@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError
 
 __all__ = ["Callers", "answers"]
 
@@ -23,7 +23,7 @@ async def answers(caller: ActorHandle[object]) -> bool:
     try:
         async with asyncio.timeout(UNREACHABLE_S):
             await caller.__ray_ready__.remote()
-    except (RayActorError, TimeoutError):
+    except (RayError, TimeoutError):
         return False
     return True
 
@@ -61,11 +61,13 @@ class Callers:
             calls.remove(end)
 
     async def _watch(self, caller: ActorHandle[object], calls: list[End]) -> None:
-        await asyncio.sleep(self._check_every_s)
-        while calls:
-            if not await self._is_alive(caller):
-                for end in list(calls):
-                    end()
-                break
+        try:
             await asyncio.sleep(self._check_every_s)
-        del self._calls[caller]
+            while calls:
+                if not await self._is_alive(caller):
+                    for end in list(calls):
+                        end()
+                    return
+                await asyncio.sleep(self._check_every_s)
+        finally:
+            del self._calls[caller]

@@ -15,7 +15,8 @@ from dream.errors import EngineError
 
 __all__ = ["Attempt", "Item", "ReplicaLost", "results_of", "unbroken", "wait_s"]
 
-Item = Refusal | list[CanvasUpdate]
+Item = Refusal | list[CanvasUpdate] | None
+"""What a replica sends; None says that it lives, before it has taken or refused a call."""
 
 Attempt = Callable[[Sequence[CanvasRequest], View | None], AsyncGenerator[Item]]
 """One call of `DreamReplica.stream` on any replica; ReplicaLost where that one is gone."""
@@ -39,7 +40,7 @@ async def results_of(items: AsyncIterator[Item]) -> list[CanvasResult] | Refusal
     async for item in items:
         if isinstance(item, Refusal):
             return item
-        for update in item:
+        for update in item or ():
             if update.result is not None:
                 results[update.index] = update.result
     return [results[index] for index in sorted(results)]
@@ -51,7 +52,7 @@ async def unbroken(
     view: View | None,
     *,
     wait_s: Callable[[int], float] = wait_s,
-) -> AsyncGenerator[Item]:
+) -> AsyncGenerator[Refusal | list[CanvasUpdate]]:
     """What one replica would have sent, however many were lost on the way.
 
     It goes on until its caller closes it. Nothing that was sent is sent again or changed: ApiError
@@ -67,6 +68,8 @@ async def unbroken(
         try:
             async with aclosing(items):
                 async for item in items:
+                    if item is None:
+                        continue
                     if not isinstance(item, Refusal):
                         yield [unfinished[update.index].take(update, view) for update in item]
                     elif number == 0:
@@ -133,6 +136,9 @@ class _Canvas:
         if self.is_over:
             self._events.clear()
         told = replace(update, index=self._index, text=self._new_text(update.text), events=())
+        if told.result is not None and self._message.due_at is not None:
+            is_in_time = asyncio.get_running_loop().time() <= self._message.due_at
+            told = replace(told, result=replace(told.result, is_in_time=is_in_time))
         return replace(told, canvas=None, set=None, snapshot=None) if is_repeated else told
 
     def _new_text(self, text: str) -> str:

@@ -18,7 +18,7 @@ from deployments.canvas_stream import EVENTS_S, CanvasStream
 from deployments.coalescing import coalesced
 from deployments.engine_metrics import CanvasTally, EngineMetrics
 from deployments.facts import card_of
-from deployments.failover import ReplicaLost, results_of
+from deployments.failover import Item, ReplicaLost, results_of
 from deployments.letters import Letters
 from deployments.live import applied
 from deployments.messages import (
@@ -94,21 +94,27 @@ class DreamReplica:
 
     def load(self, config: ReplicaConfig) -> StepEngine:
         """The engine, warmed: in this process, or in one for each part of the weights."""
-        return start_engine(config.model, config.engine)
+        return start_engine(config.model, config.engine, config.max_step_s)
 
     async def stream(
         self,
         messages: Sequence[CanvasRequest],
         view: View | None,
         caller: ActorHandle[object] | None = None,
-    ) -> AsyncGenerator[Refusal | list[CanvasUpdate]]:
+    ) -> AsyncGenerator[Item]:
         """A refusal, or updates until all canvases are filled; closing it aborts all of them.
 
         Where there is a view, a first item comes at once. An empty item comes while nothing else
-        does, so that silence says that this replica is lost. caller: the actor that calls; its
-        canvases end with it.
+        does, and None before the call is taken, so that silence says that this replica is lost.
+        caller: the actor that calls; its canvases end with it.
         """
-        streams = await self._admit(messages, view)
+        admission = asyncio.create_task(self._admit(messages, view))
+        try:
+            while not (await asyncio.wait({admission}, timeout=HEARTBEAT_S))[0]:
+                yield None
+        finally:
+            admission.cancel()
+        streams = admission.result()
         if isinstance(streams, Refusal):
             yield streams
             return
@@ -172,6 +178,11 @@ class DreamReplica:
         except EngineError as error:
             self._engine.abandon(str(error))
             raise
+
+    def __del__(self) -> None:
+        """Serve calls it when the replica ends."""
+        if hasattr(self, "_callers"):
+            self.close()
 
     def close(self) -> None:
         """Ends the engine's thread; whoever still waits gets an EngineError."""

@@ -121,7 +121,7 @@ class ServeReplicas:
 
     async def _unbroken(
         self, messages: Sequence[CanvasRequest], view: View | None
-    ) -> AsyncGenerator[Item]:
+    ) -> AsyncGenerator[Refusal | list[CanvasUpdate]]:
         await self._require_ready()
         async with aclosing(unbroken(self._attempt, messages, view)) as items:
             async for item in items:
@@ -166,7 +166,12 @@ class ServeReplicas:
         async with self._asking:
             now = self._clock()
             if self._asked_at is None or now - self._asked_at >= READY_FOR_S:
-                self._is_ready = await asyncio.to_thread(self._can_serve) and await self._answers()
+                try:
+                    async with asyncio.timeout(2 * PROBE_S):
+                        is_up = await asyncio.to_thread(self._can_serve)
+                        self._is_ready = is_up and await self._answers()
+                except TimeoutError:
+                    self._is_ready = False
                 self._asked_at = self._clock()
             return self._is_ready
 

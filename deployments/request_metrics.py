@@ -14,7 +14,10 @@ Outcome = Literal["ok", "refused", "timeout", "error", "disconnected"]
 NO_ROUTE = "none"
 """The endpoint of a request whose path is no route, or that was refused before it was looked up."""
 
-NOT_REFUSED = frozenset({"internal_error", "invalid_api_key", "timeout"})
+FAILURES = frozenset({"internal_error", "replica_lost"})
+"""Errors that are the server's own, also after the status of a stream was sent."""
+
+NOT_REFUSED = FAILURES | {"invalid_api_key", "timeout"}
 """Errors that are no rejections: failures, and what `dream_auth_failures_total` counts."""
 
 
@@ -25,7 +28,7 @@ def outcome_of(record: RequestRecord) -> Outcome:
     if record.error == "timeout":
         return "timeout"
     status = record.status or 500
-    if record.error == "internal_error" or (record.error is None and status >= 500):
+    if record.error in FAILURES or (record.error is None and status >= 500):
         return "error"
     return "refused" if record.error is not None or status >= 400 else "ok"
 

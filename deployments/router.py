@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Sequence
 
 from ray.serve.request_router import (
     FIFOMixin,
@@ -15,6 +17,7 @@ from ray.serve.request_router import (
 from deployments import ledger
 from deployments.autoscaling import METRIC
 from deployments.cost import estimated_token_forwards, messages_of
+from deployments.messages import CanvasRequest
 
 __all__ = ["ROUTER", "LeastWorkRouter"]
 
@@ -50,6 +53,7 @@ class LeastWorkRouter(FIFOMixin, RequestRouter):
             replica = await super()._choose_replica_for_request(pending_request, is_retry=is_retry)
             request = pending_request.metadata.internal_request_id
             messages = messages_of(pending_request.args, pending_request.kwargs)
+            _count_down(pending_request.args)
             cost = sum(map(estimated_token_forwards, messages))
             ids = [message.id for message in messages]
             ledger.LEDGER.charge(replica.replica_id.unique_id, request, cost, ids)
@@ -73,3 +77,11 @@ class LeastWorkRouter(FIFOMixin, RequestRouter):
             if METRIC in replica.routing_stats:
                 ledger.LEDGER.report(replica.replica_id.unique_id, replica.routing_stats[METRIC])
         super().update_replicas(replicas)
+
+
+def _count_down(args: Sequence[object]) -> None:
+    """Deadlines went on while the call waited for a replica."""
+    now = time.monotonic()
+    for value in args:
+        if isinstance(value, list):
+            value[:] = [one.sent(now) if isinstance(one, CanvasRequest) else one for one in value]

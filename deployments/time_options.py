@@ -57,6 +57,8 @@ class TimeOptions(BaseModel):
             raise refused("null without deadline_ms or elastic", param="min_steps")
         if self.timetable is not None:
             self._check_timetable(self.timetable, is_planned=is_planned)
+        if self.deadline_ms is not None and self.priority == "batch":
+            raise refused("interactive, or left out, beside deadline_ms", param="priority")
         if is_planned and getattr(self, "grow_to", None) is not None:
             name = "elastic" if self.deadline_ms is None else "deadline_ms"
             raise refused("left out beside grow_to", param=name)
@@ -69,8 +71,9 @@ class TimeOptions(BaseModel):
             raise refused("null beside grow_to", param="timetable")
         starts = [at for at, _ in timetable]
         is_ascending = starts[0] == 0 and all(a < b for a, b in pairwise(starts))
-        if not is_ascending or not all(at < steps for at, steps in timetable):
-            allowed = "pairs [at_step, steps], at_step from 0 on, ascending and below steps"
+        is_falling = all(a >= b for (_, a), (_, b) in pairwise(timetable))
+        if not (is_ascending and is_falling and all(at < steps for at, steps in timetable)):
+            allowed = "pairs [at_step, steps], at_step from 0 on, ascending and below falling steps"
             raise refused(allowed, param="timetable")
         if getattr(self, "steps", None) not in (None, timetable[0][1]):
             raise refused("left out, or the first steps of timetable", param="steps")

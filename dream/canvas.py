@@ -163,7 +163,8 @@ class Canvas:
             self.replan(event.steps)
         positions = np.array(event.positions, np.int64)
         is_next = not self.is_finished and event.step == self.step_plan.scheduled.step
-        if not is_next or not self.is_masked[positions].all():
+        is_here = bool(np.all((positions >= 0) & (positions < len(self))))
+        if not is_next or not is_here or not self.is_masked[positions].all():
             raise InvalidRequest("so_far", event.step, "the steps of this request, in order")
         token_ids = np.array(event.token_ids, np.int64)
         probs = np.array(event.confidences, np.float32)

@@ -76,8 +76,11 @@ class Request:
     def _check_timetable(self) -> None:
         starts = [at for at, _ in self.timetable]
         is_ascending = starts[0] >= 0 and all(a < b for a, b in pairwise(starts))
-        if not is_ascending or not all(at < steps for at, steps in self.timetable):
-            allowed = "pairs (at_step, steps), at_step >= 0, ascending and below steps"
+        counts = [self.params.steps or max(1, self.template.num_masked)]
+        counts += [steps for _, steps in self.timetable]
+        is_falling = all(a >= b for a, b in pairwise(counts))
+        if not (is_ascending and is_falling and all(at < n for at, n in self.timetable)):
+            allowed = "pairs (at_step, steps), at_step >= 0, ascending and below steps, which fall"
             raise InvalidRequest("timetable", self.timetable, allowed)
 
 

@@ -18,9 +18,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.canvas_stream import CanvasStream
 from deployments.endpoints import Endpoints
+from deployments.failover import Item
 from deployments.gate import GateConfig
 from deployments.ingress import build_api
-from deployments.messages import CanvasRequest, CanvasResult, CanvasUpdate, Refusal, View
+from deployments.messages import CanvasRequest, CanvasResult, Refusal, View
 from deployments.model_card import IngressConfig
 from deployments.replica import DreamReplica, ReplicaConfig
 from deployments.replica_client import ServeReplicas
@@ -116,7 +117,7 @@ class StagedReplica(DreamReplica):
         messages: Sequence[CanvasRequest],
         view: View | None,
         caller: ActorHandle[object] | None = None,
-    ) -> AsyncGenerator[Refusal | list[CanvasUpdate]]:
+    ) -> AsyncGenerator[Item]:
         """Every canvas filled."""
         if _is_probe(messages):
             self._clock.note("replica")

@@ -264,7 +264,8 @@ class AsyncEngine:
     def _fail_all(self, error: EngineError) -> None:
         with self._wake:
             self._is_closed = True
-            waiting = {*self._callers.values(), *self._inbox, *self._arriving}
+            self._wake.notify()
+            waiting = {*list(self._callers.values()), *self._inbox, *self._arriving}
             self._callers.clear()
             self._inbox.clear()
         for caller in waiting:

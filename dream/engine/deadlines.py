@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -22,6 +23,9 @@ RESERVE_S = 0.02
 
 SHARES = (1.0, 0.85, 0.7, 0.55, 0.4, 0.3, 0.2, 0.1, 0.0)
 """What requests may get of the steps between those that they need and those that they want."""
+
+PROMISED_S = 10.0
+"""How long a request counts that was given its steps and has not come to the engine."""
 
 LOOK_EVERY_S = 0.05
 """How often the steps of running requests are looked at again."""
@@ -44,22 +48,28 @@ def finish_times(
     """
     left = [one.passes for one in work]
     times = [0.0] * len(work)
-    waiting = [n for n in range(len(work)) if left[n] > 0]
-    now = 0.0
-    while waiting:
-        chosen, tokens = [waiting[0]], work[waiting[0]].tokens
-        for n in waiting[1:]:
-            if tokens + work[n].tokens > max_tokens:
-                break
-            chosen.append(n)
-            tokens += work[n].tokens
-        passes = min(left[n] for n in chosen)
+    coming = deque(n for n, passes in enumerate(left) if passes > 0)
+    running: list[int] = []
+    now, tokens = 0.0, 0
+    while coming or running:
+        while coming and (not running or tokens + work[coming[0]].tokens <= max_tokens):
+            running.append(coming.popleft())
+            tokens += work[running[-1]].tokens
+        passes = min(left[n] for n in running)
         now += passes * step_seconds(min(max(tokens, max_tokens), tokens + others))
-        for n in chosen:
+        for n in running:
             left[n] -= passes
             times[n] = now
-        waiting = [n for n in waiting if left[n] > 0]
+        tokens -= sum(work[n].tokens for n in running if not left[n])
+        running = [n for n in running if left[n]]
     return times
+
+
+class _Look(NamedTuple):
+    """The time of a look at all requests, and canvas tokens without a deadline."""
+
+    now: float
+    others: int
 
 
 @dataclass(slots=True)
@@ -123,6 +133,7 @@ class Deadlines:
         self._ratios = PassRatios()
         self._lock = threading.Lock()
         self._tracked: dict[str, _Tracked] = {}
+        self._promised: dict[str, tuple[float, _Tracked]] = {}
         self._look_at = 0.0
 
     def fit(
@@ -130,28 +141,35 @@ class Deadlines:
     ) -> list[Request]:
         """The requests with the steps that there is time for; DeadlineInfeasible if too few are.
 
-        backlog: token-forwards that wait or run. others: canvas tokens without a deadline.
+        backlog: token-forwards that wait or run. others: canvas tokens without a deadline. What it
+        returns counts as running for `PROMISED_S`, until `track` is told that it does.
         """
         new = {one.id: _Tracked.of(one) for one in requests if one.deadline is not None}
-        share = 1.0
-        if new:
-            running = self._running()
-            lost = self._lost([*running, *new.values()], others)
-            if may_refuse and not lost <= self._lost(running, others):
-                raise self._infeasible(min(new.values(), key=lambda one: one.deadline))
-            share = self._share([*running, *new.values()], lost, others)
-        return [
+        if not new:
+            return [self._stretched(one, backlog) for one in requests]
+        look, running = _Look(self._clock(), others), self._running()
+        together = [*running, *new.values()]
+        lost = self._lost(together, look)
+        if may_refuse and not lost <= self._lost(running, look):
+            raise _infeasible(min(new.values(), key=lambda one: one.deadline), look.now)
+        share = self._share(together, lost, look)
+        fitted = [
             _shortened(one, new[one.id].with_share(0.0 if one.id in lost else share))
             if one.id in new
             else self._stretched(one, backlog)
             for one in requests
         ]
+        with self._lock:
+            until = look.now + PROMISED_S
+            self._promised |= {one.id: (until, _Tracked.of(one)) for one in fitted if one.id in new}
+        return fitted
 
     def track(self, request: Request, so_far: Sequence[StepEvent]) -> None:
         """Watch over a request from now on."""
         if request.deadline is not None:
             with self._lock:
                 self._tracked[request.id] = _Tracked.of(request, so_far)
+                self._promised.pop(request.id, None)
             self._look_at = 0.0
 
     def observe(self, event: StepEvent) -> None:
@@ -174,48 +192,46 @@ class Deadlines:
         now = self._clock()
         if not self._tracked or now < self._look_at:
             return
-        running = self._running()
-        lost = self._lost(running, others)
-        share = self._share(running, lost, others)
+        look, running = _Look(now, others), self._running()
+        lost = self._lost(running, look)
+        share = self._share(running, lost, look)
         self._look_at = self._clock() + max(LOOK_EVERY_S, 10 * (self._clock() - now))
         for one in running:
             steps = one.with_share(0.0 if one.request.id in lost else share)
-            if steps < one.steps:
+            if steps < one.steps and one.request.id in self._tracked:
                 self._tracked[one.request.id].steps = steps
                 yield one.request.id, steps
 
     def _running(self) -> list[_Tracked]:
         with self._lock:
-            return [replace(one) for one in self._tracked.values()]
+            now = self._clock()
+            self._promised = {name: kept for name, kept in self._promised.items() if kept[0] > now}
+            promised = [one for _, one in self._promised.values()]
+            return [replace(one) for one in (*self._tracked.values(), *promised)]
 
-    def _share(self, tracked: Sequence[_Tracked], lost: set[str], others: int) -> float:
+    def _share(self, tracked: Sequence[_Tracked], lost: set[str], look: _Look) -> float:
         """The largest share with which only those are late that are lost anyway."""
-        return next(share for share in SHARES if self._late(tracked, share, lost, others) <= lost)
+        fitting = (one for one in SHARES if self._late(tracked, one, lost, look) <= lost)
+        return next(fitting, 0.0)  # the pace may have changed meanwhile
 
-    def _lost(self, tracked: Sequence[_Tracked], others: int) -> set[str]:
+    def _lost(self, tracked: Sequence[_Tracked], look: _Look) -> set[str]:
         """Requests that would miss their deadline even with the fewest steps for all."""
-        return self._late(tracked, 0.0, set(), others)
+        return self._late(tracked, 0.0, set(), look)
 
     def _late(
-        self, tracked: Sequence[_Tracked], share: float, lost: set[str], others: int
+        self, tracked: Sequence[_Tracked], share: float, lost: set[str], look: _Look
     ) -> set[str]:
         """Requests that would miss their deadline; those that are lost run the fewest steps."""
         in_order = sorted(tracked, key=lambda one: one.deadline)
         shares = [0.0 if one.request.id in lost else share for one in in_order]
         pairs = zip(in_order, shares, strict=True)
         work = [one.work(its_share, self._ratios) for one, its_share in pairs]
-        times = finish_times(work, self._pace.step_seconds, self._max_tokens, others)
-        now = self._clock()
+        times = finish_times(work, self._pace.step_seconds, self._max_tokens, look.others)
         return {
             one.request.id
             for one, time in zip(in_order, times, strict=True)
-            if now + HEADROOM * time + RESERVE_S > one.deadline
+            if look.now + HEADROOM * time + RESERVE_S > one.deadline
         }
-
-    def _infeasible(self, one: _Tracked) -> DeadlineInfeasible:
-        left_ms = max(0, round(1000 * (one.deadline - self._clock())))
-        fewest = f"{one.request.min_steps} steps do not fit beside what is running"
-        return DeadlineInfeasible("deadline_ms", left_ms, f"more time: {fewest}")
 
     def _stretched(self, request: Request, backlog: int) -> Request:
         """An elastic request gets fewer steps the more work waits."""
@@ -224,6 +240,12 @@ class Deadlines:
             return request
         steps = round(_wanted(request) * self._elastic_after_s * rate / backlog)
         return _shortened(request, max(request.min_steps, steps))
+
+
+def _infeasible(one: _Tracked, now: float) -> DeadlineInfeasible:
+    left_ms = max(0, round(1000 * (one.deadline - now)))
+    fewest = f"{one.request.min_steps} steps do not fit beside what is running"
+    return DeadlineInfeasible("deadline_ms", left_ms, f"more time: {fewest}")
 
 
 def _wanted(request: Request) -> int:

@@ -42,6 +42,8 @@ def client(replicas: FakeReplicas, gate: GateConfig | None = None) -> TestClient
         ({"timetable": [[1, 8]]}, "diffusion.timetable"),
         ({"timetable": [[0, 8], [4, 3]]}, "diffusion.timetable"),
         ({"timetable": [[0, 8], [4, 6], [4, 5]]}, "diffusion.timetable"),
+        ({"timetable": [[0, 8], [4, 2048]]}, "diffusion.timetable"),
+        ({"deadline_ms": 9, "priority": "batch"}, "diffusion.priority"),
         ({"timetable": [[0, 8]], "deadline_ms": 9}, "diffusion.timetable"),
         ({"timetable": [[0, 8]], "elastic": True}, "diffusion.timetable"),
         ({"timetable": [[0, 8]], "steps": 9}, "diffusion.steps"),

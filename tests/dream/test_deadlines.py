@@ -296,3 +296,46 @@ def test_a_request_that_moved_is_watched_with_what_it_has_run():
     assert finished <= 30
     assert completion.usage.steps < 20
     assert completion.usage.timetable[0] == (0, 20)
+
+
+def test_requests_that_come_in_one_step_see_each_other():
+    """The engine takes them after the step that runs; until then what was promised counts."""
+    server = Server(golden_engine(max_num_batched_tokens=24))
+    fitted = []
+    for n in range(6):
+        try:
+            fitted += server.deadlines.fit([due(f"a{n}", 12)], 0, 0)
+        except DeadlineInfeasible:
+            server.refused.append(f"a{n}")
+    for one in fitted:
+        server.engine.add(one)
+        server.deadlines.track(one, ())
+
+    server.serve([])
+
+    assert server.refused
+    assert all(finished <= 12 for finished, _ in server.done.values())
+
+
+def test_what_was_promised_and_never_came_is_forgotten():
+    server = Server(golden_engine(max_num_batched_tokens=24))
+    for n in range(3):
+        server.deadlines.fit([due(f"gone{n}", 16)], 0, 0)
+
+    server.now = 11.0
+    (alone,) = server.deadlines.fit([due("a", 30, now=11.0)], 0, 0)
+
+    assert alone.timetable == ()
+
+
+def test_a_deadline_that_passes_during_a_look_harms_nobody():
+    times = iter([0.0, *[0.05 * n for n in range(1000)]])
+    pace = Pace()
+    pace.observe(10, seconds(10))
+    pace.observe(500, seconds(500))
+    deadlines = Deadlines(pace, 64, 2.0, lambda: next(times))
+    for n in range(4):
+        deadlines.track(due(f"r{n}", 1.0 + n), ())
+
+    for _ in range(40):
+        list(deadlines.replans(0))

@@ -150,7 +150,7 @@ def test_a_change_while_a_step_runs_holds_from_the_next_one_on():
         assert completion.token_ids == done[one.id].token_ids
 
 
-@pytest.mark.parametrize("timetable", [[(3, 2)], [(0, 4), (0, 3)], [(-1, 4)]])
+@pytest.mark.parametrize("timetable", [[(3, 2)], [(0, 4), (0, 3)], [(-1, 4)], [(0, 2), (1, 4)]])
 def test_a_timetable_that_cannot_be_is_refused(timetable):
     with pytest.raises(InvalidRequest, match="timetable"):
         replace(request("a", [4]), timetable=timetable)
@@ -169,7 +169,8 @@ def test_events_of_another_request_are_refused():
     events, _ = run(golden_engine(), request("a", [[1], 6], steps=6))
     engine = golden_engine()
 
-    for so_far in (events["a"][1:], [*events["a"], events["a"][-1]], events["a"][::-1]):
+    beyond = replace(events["a"][0], positions=[99])
+    for so_far in ([beyond], events["a"][1:], [*events["a"], events["a"][-1]], events["a"][::-1]):
         with pytest.raises(InvalidRequest, match="so_far"):
             engine.add(request("a", [[1], 6], steps=6), so_far)
     assert not engine.has_work
