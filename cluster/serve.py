@@ -154,7 +154,7 @@ def _config(served: _Served) -> Mapping[str, Yaml]:
 
 
 def _replicas(served: _Served) -> Mapping[str, Yaml]:
-    """Health is asked for often, as a replica whose engine has died answers 500 until then."""
+    """Health is asked for often, as a replica whose engine has died takes no calls until then."""
     found: dict[str, Yaml] = {"health_check_period_s": 2, "health_check_timeout_s": 10}
     if served.surge:
         found["max_surge_percent"] = min(100, 100 * served.surge // served.max_replicas)

@@ -198,7 +198,7 @@ def bind_app(
 
 
 HEALTH_CHECK_PERIOD_S = 2.0
-"""A replica whose engine has died answers 500 until Serve looks, so it looks often."""
+"""A replica whose engine has died takes no calls until Serve looks, so it looks often."""
 
 ROUTING = {"request_router_class": ROUTER, "request_routing_stats_period_s": 1.0}
 """What an ingress knows of the work of others is about so old."""
