@@ -9,7 +9,7 @@ import pytest
 from tests.integration.fault_load import Load
 from tests.integration.faulty import APP, deployed, kill, processes, until
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 
 
 @pytest.fixture
