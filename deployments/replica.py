@@ -179,11 +179,6 @@ class DreamReplica:
             self._engine.abandon(str(error))
             raise
 
-    def __del__(self) -> None:
-        """Serve calls it when the replica ends."""
-        if hasattr(self, "_callers"):
-            self.close()
-
     def close(self) -> None:
         """Ends the engine's thread; whoever still waits gets an EngineError."""
         self._metrics.close()
